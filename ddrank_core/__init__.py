@@ -1,0 +1,55 @@
+"""DD-Ranking: scores of dataset distillation that separate images, labels and augmentation.
+
+Names are loaded on first use, so that `import ddrank_core` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ddrank_core.errors import ConfigError, DataError, DDRankError
+    from ddrank_core.events import EpochFinished, RunFailed, RunFinished, RunStarted, TrialFinished
+    from ddrank_core.hookspecs import hookimpl
+    from ddrank_core.protocols import (
+        Architecture,
+        Augmentation,
+        Dataset,
+        LabelMapping,
+        Loss,
+        Method,
+        Teachers,
+    )
+    from ddrank_core.spec import ComponentSpec, component, parameter
+    from ddrank_core.types import (
+        Augmented,
+        DistilledSet,
+        ImageSpace,
+        Mixing,
+        Randomness,
+        RealData,
+        Targets,
+        View,
+    )
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "errors": ("ConfigError", "DataError", "DDRankError"),
+    "events": ("EpochFinished", "RunFailed", "RunFinished", "RunStarted", "TrialFinished"),
+    "hookspecs": ("hookimpl",),
+    "protocols": ("Architecture", "Augmentation", "Dataset", "LabelMapping", "Loss", "Method", "Teachers"),
+    "spec": ("ComponentSpec", "component", "parameter"),
+    "types": ("Augmented", "DistilledSet", "ImageSpace", "Mixing", "Randomness", "RealData", "Targets", "View"),
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = [*_MODULE_OF, "__version__"]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    module = _MODULE_OF.get(name)
+    if module is None:
+        raise AttributeError(f"module 'ddrank_core' has no attribute {name!r}")
+    return getattr(import_module(f"ddrank_core.{module}"), name)

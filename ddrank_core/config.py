@@ -1,0 +1,338 @@
+"""A run config: YAML in, typed and frozen objects out, with one line for whatever is wrong.
+
+Nothing here imports torch; what needs the data itself is checked when the data is loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import attrs
+
+from ddrank_core import yaml
+from ddrank_core.errors import ConfigError, nearest
+from ddrank_core.protocols import (
+    Architecture,
+    Augmentation,
+    Dataset,
+    LabelMapping,
+    Loss,
+    Method,
+    Optimizer,
+    Schedule,
+    Selection,
+)
+from ddrank_core.registry import Registry
+from ddrank_core.spec import parameter
+from ddrank_core.structure import Chosen, Structurer, plain
+
+ScoreName = Literal["hlr", "ior", "ior_hlr", "lrs", "ars"]
+SCORES: tuple[ScoreName, ...] = get_args(ScoreName)
+Precision = Literal["fp32", "bf16"]
+
+_frozen = attrs.frozen(kw_only=True)
+
+
+def _name_fault(name: str) -> str | None:
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+        return None
+    return f"must be letters, digits, '.', '_' and '-' (at most 100), got {name!r}"
+
+
+def _not_empty(values: Sequence[object]) -> str | None:
+    return None if values else "must not be empty"
+
+
+@_frozen
+class DistilledRef:
+    """Which distilled set is evaluated."""
+
+    path: Path = parameter("a distilled set, as `ddrank import` and `ddrank distill` write it")
+    ipc: int | None = parameter("images per class, checked against the file", default=None, minimum=1)
+
+
+@_frozen
+class Recipe:
+    """A method's own way to train on its images."""
+
+    labels: Chosen[LabelMapping] = parameter("what each image is trained towards")
+    loss: Chosen[Loss] = parameter("compares the student's logits with the targets")
+    augmentation: tuple[Chosen[Augmentation], ...] = parameter("applied in order", default=())
+    optimizer: Chosen[Optimizer] = parameter("the optimiser; the learning rate is the protocol's")
+    schedule: Chosen[Schedule] = parameter("how the learning rate changes over the epochs")
+    epochs: int = parameter("passes over the distilled images", minimum=1)
+    batch_size: int = parameter("images per step", default=256, minimum=1)
+
+
+@_frozen
+class HardRecipe:
+    """How the hard-label arm of the distilled set differs from the recipe."""
+
+    augmentation: tuple[Chosen[Augmentation], ...] = parameter("applied in order", default=())
+
+
+@_frozen
+class FullRecipe:
+    """How a network is trained on the whole real training set, with hard labels and cross-entropy."""
+
+    augmentation: tuple[Chosen[Augmentation], ...] = parameter("applied in order", default=())
+    optimizer: Chosen[Optimizer] = parameter("the optimiser")
+    schedule: Chosen[Schedule] = parameter("how the learning rate changes over the epochs")
+    epochs: int = parameter("passes over the real training images", minimum=1)
+    batch_size: int = parameter("images per step", default=256, minimum=1)
+    learning_rate: float = parameter("the rate of a teacher that is trained here", default=0.01, above=0)
+
+
+@_frozen
+class FullData:
+    """What a student reaches on the whole real training set: given with its source, or trained here."""
+
+    accuracy: float | None = parameter(
+        "a known test accuracy, a fraction", default=None, minimum=0, maximum=1
+    )
+    source: str | None = parameter("where the known accuracy is from", default=None)
+    recipe: FullRecipe | None = parameter("how to train it here, and teachers too", default=None)
+
+
+@_frozen
+class Teacher:
+    """A network that gives soft labels: read from a checkpoint, or trained on the real training set."""
+
+    network: Chosen[Architecture]
+    checkpoint: Path | None = None
+
+
+@_frozen
+class Weights:
+    """The weights of the two combined scores."""
+
+    lrs: float = parameter("w of LRS: the share of IOR", default=0.5, minimum=0, maximum=1)
+    ars: float = parameter("g of ARS: the share of the augmented arms", default=0.5, minimum=0, maximum=1)
+
+
+@_frozen
+class RunConfig:
+    """One evaluation of one distilled set."""
+
+    name: str = parameter("names the run folder", check=_name_fault)
+    dataset: Chosen[Dataset] = parameter("the real data set")
+    distilled: DistilledRef = parameter("the distilled set")
+    student: Chosen[Architecture] = parameter("the network that every trial trains")
+    teachers: tuple[Teacher, ...] = parameter("networks that give soft labels", default=())
+    recipe: Recipe = parameter("the method's own way to train on its images")
+    hard: HardRecipe = parameter("the hard-label arm of the distilled set", default=HardRecipe())
+    full_data: FullData = parameter("the real training set as a whole", default=FullData())
+    protocol: Chosen[Selection] = parameter("how learning rate and epoch are chosen")
+    scores: tuple[ScoreName, ...] = parameter("what to report", default=SCORES, check=_not_empty)
+    weights: Weights = parameter("weights of the combined scores", default=Weights())
+    seed: int = parameter("seeds weights, order and augmentation", default=0, minimum=0, below=2**63)
+    subset_seed: int | None = parameter(
+        "seeds the random arms' choice of images; the seed where not given",
+        default=None,
+        minimum=0,
+        below=2**63,
+    )
+    precision: Precision = parameter("bf16 needs a CUDA device", default="fp32")
+
+    def resolved(self) -> dict[str, Any]:
+        """Return the config with every default filled in, as plain JSON values."""
+        values = plain(self)
+        values["teachers"] = [
+            {**plain(teacher.network), "checkpoint": plain(teacher.checkpoint)} for teacher in self.teachers
+        ]
+        return values
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the resolved config, hexadecimal."""
+        return hashlib.sha256(json.dumps(self.resolved(), sort_keys=True).encode()).hexdigest()
+
+
+@_frozen
+class DistillConfig:
+    """One distillation: which data set, with what, into how many images per class."""
+
+    name: str = parameter("names the run folder", check=_name_fault)
+    dataset: Chosen[Dataset] = parameter("the real data set")
+    method: Chosen[Method] = parameter("the distillation method")
+    student: Chosen[Architecture] = parameter("the network that the method distils with")
+    ipc: int = parameter("images per class", minimum=1)
+    seed: int = parameter("seeds every draw", default=0, minimum=0, below=2**63)
+    output: Path = parameter("the file to write (.safetensors)")
+
+
+def load_run(path: Path, registry: Registry, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read, override, structure and cross-check a run config.
+
+    Raises:
+        ConfigError: one line that names the file and the field.
+        PluginError: if a component's plugin is broken.
+    """
+    values = _values(path, overrides, RunConfig)
+    shaped = _in_full(values, str(path))
+    config: RunConfig = _Structurer(registry, path.parent).structure(shaped, RunConfig, str(path))
+    _cross_check(config, str(path))
+    return config
+
+
+def load_distill(path: Path, registry: Registry, overrides: Sequence[str] = ()) -> DistillConfig:
+    """Read, override and structure a distillation config.
+
+    Raises:
+        ConfigError: one line that names the file and the field.
+    """
+    values = _values(path, overrides, DistillConfig)
+    config: DistillConfig = _Structurer(registry, path.parent).structure(values, DistillConfig, str(path))
+    if config.output.suffix != ".safetensors":
+        raise ConfigError(f"{path}: output: must end in .safetensors, got '{config.output.name}'")
+    return config
+
+
+class _Structurer(Structurer):
+    """Knows the one place where a config's shape differs from its type: a teacher's flat mapping."""
+
+    def __init__(self, registry: Registry, folder: Path) -> None:
+        super().__init__(registry, folder)
+        self._converter.register_structure_hook(Teacher, self._teacher)
+
+    def _teacher(self, value: Any, _: Any) -> Teacher:
+        if not isinstance(value, Mapping):
+            return Teacher(network=self.chosen("architecture", value))
+        network = {key: item for key, item in value.items() if key != "checkpoint"}
+        checkpoint = value.get("checkpoint")
+        return Teacher(
+            network=self.chosen("architecture", network),
+            checkpoint=None if checkpoint is None else self._structure_path(checkpoint, Path),
+        )
+
+
+def _values(path: Path, overrides: Sequence[str], cls: type) -> dict[str, Any]:
+    values = yaml.read(path)
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: must be a mapping of {', '.join(f.name for f in attrs.fields(cls))}")
+    for override in overrides:
+        _override(values, override)
+    values.setdefault("name", path.stem)
+    return values
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    """Apply one `recipe.epochs=50` to plain config values, in place."""
+    field, equals, text = override.partition("=")
+    if not equals or not field.strip():
+        raise ConfigError(f"--set {override}: must look like field=value, such as recipe.epochs=50")
+    steps = field.strip().split(".")
+    place: Any = values
+    for step in steps[:-1]:
+        inner = _index(place, step, override) if isinstance(place, list) else place.setdefault(step, {})
+        if isinstance(inner, str):
+            # `loss: ce` is short for `loss: {use: ce}`; setting a parameter writes it out.
+            inner = {"use": inner}
+            place[int(step) if isinstance(place, list) else step] = inner
+        if not isinstance(inner, (dict, list)):
+            raise ConfigError(f"--set {override}: '{step}' holds a plain value, which has no fields")
+        place = inner
+    value = yaml.parse(text, f"--set {override}")
+    if isinstance(place, list):
+        _index(place, steps[-1], override)
+        place[int(steps[-1])] = value
+    else:
+        place[steps[-1]] = value
+
+
+def _index(place: list[Any], step: str, override: str) -> Any:
+    if not step.isdigit() or int(step) >= len(place):
+        raise ConfigError(f"--set {override}: '{step}' is not a position in a list of {len(place)}")
+    return place[int(step)]
+
+
+def _in_full(values: dict[str, Any], where: str) -> dict[str, Any]:
+    """Write out what a config may leave short: one augmentation for a list of one."""
+    shaped = dict(values)
+    for path in (("recipe",), ("hard",), ("full_data", "recipe")):
+        _augmentation_list(shaped, path)
+    return shaped
+
+
+def _augmentation_list(values: dict[str, Any], path: Sequence[str]) -> None:
+    place: Any = values
+    for step in path:
+        inner = place.get(step)
+        if not isinstance(inner, Mapping):
+            return
+        place[step] = dict(inner)
+        place = place[step]
+    augmentation = place.get("augmentation")
+    if isinstance(augmentation, (str, Mapping)):
+        place["augmentation"] = [augmentation]
+
+
+def _cross_check(config: RunConfig, where: str) -> None:
+    """Refuse what is right field by field and wrong together."""
+    labels, loss = config.recipe.labels, config.recipe.loss
+    gives_soft = getattr(labels.component, "gives_soft", False)
+    if getattr(loss.component, "needs_soft", False) and not gives_soft:
+        raise ConfigError(
+            f"{where}: recipe.loss: {loss.use} needs soft labels and recipe.labels: {labels.use} gives none; "
+            "use the labels soft or teacher, or the loss ce"
+        )
+    if getattr(labels.component, "needs_teacher", False) and not config.teachers:
+        raise ConfigError(f"{where}: teachers: recipe.labels: {labels.use} needs at least one teacher")
+    if getattr(labels.component, "needs_stored_soft", False) and not config.teachers and _uses_random(config):
+        raise ConfigError(
+            f"{where}: teachers: recipe.labels: {labels.use} needs a teacher, to label the random real images "
+            "that the scores compare with"
+        )
+    _check_full_data(config, where)
+    for path, augmentation in (
+        ("recipe", config.recipe.augmentation),
+        ("hard", config.hard.augmentation),
+        ("full_data.recipe", config.full_data.recipe.augmentation if config.full_data.recipe else ()),
+    ):
+        mixing = [a.use for a in augmentation if getattr(a.component, "mixes", False)]
+        if len(mixing) > 1:
+            raise ConfigError(f"{where}: {path}.augmentation: {' and '.join(mixing)} both mix images; use one")
+    for name in ("scores",):
+        if len(set(config.scores)) != len(config.scores):
+            raise ConfigError(f"{where}: {name}: the same score is asked for twice")
+
+
+def _uses_random(config: RunConfig) -> bool:
+    return bool(set(config.scores) - {"hlr"})
+
+
+def _check_full_data(config: RunConfig, where: str) -> None:
+    full = config.full_data
+    if full.accuracy is not None and not full.source:
+        raise ConfigError(f"{where}: full_data.source: missing; say where the accuracy {full.accuracy} is from")
+    if full.accuracy is None and full.source:
+        raise ConfigError(f"{where}: full_data.accuracy: missing, though full_data.source is given")
+    needs_accuracy = bool(set(config.scores) & {"hlr", "ior_hlr", "lrs"})
+    if needs_accuracy and full.accuracy is None and full.recipe is None:
+        raise ConfigError(
+            f"{where}: full_data: give an accuracy with its source, or a recipe to train it here; "
+            f"the scores {', '.join(config.scores)} need it"
+        )
+    untrained = any(teacher.checkpoint is None for teacher in config.teachers)
+    if untrained and full.recipe is None:
+        raise ConfigError(
+            f"{where}: full_data.recipe: missing; a teacher without a checkpoint is trained with it"
+        )
+    for index, teacher in enumerate(config.teachers):
+        if teacher.checkpoint is not None and not teacher.checkpoint.is_file():
+            raise ConfigError(f"{where}: teachers[{index}].checkpoint: no such file: {teacher.checkpoint}")
+    if not config.distilled.path.is_file():
+        hint = nearest(config.distilled.path.name, _siblings(config.distilled.path))
+        raise ConfigError(
+            f"{where}: distilled.path: no such file: {config.distilled.path}{hint}; "
+            "'ddrank import' makes one from what a method published"
+        )
+
+
+def _siblings(path: Path) -> list[str]:
+    folder = path.parent
+    return [item.name for item in folder.glob("*.safetensors")] if folder.is_dir() else []

@@ -1,0 +1,155 @@
+"""What each kind of component must do. A component is a class made with `ddrank_core.component`.
+
+The engine makes it once per run from the config, and calls it once per training step. Class
+variables that a protocol lists may be left out where the default fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+
+from ddrank_core.types import Augmented, DistilledSet, Randomness, RealData, Targets, View
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn, optim
+
+    from ddrank_core.results import TrialResult
+
+Teachers = Callable[["Tensor"], "tuple[Tensor, ...]"]
+"""Normalised images [B, C, H, W] -> one logits tensor [B, K] per teacher, without gradients."""
+
+
+class Loss(Protocol):
+    """Compares a student's logits with the targets.
+
+    `needs_soft` is True for a loss that has no meaning without soft labels; a config that pairs it
+    with a label mapping that gives none is refused before anything is trained.
+    `needs_logits` is True where stored probabilities will not do.
+    """
+
+    needs_soft: ClassVar[bool] = False
+    needs_logits: ClassVar[bool] = False
+
+    def __call__(self, logits: Tensor, targets: Targets) -> Tensor:
+        """Return the mean loss over the batch, a scalar of the logits' dtype.
+
+        Pure torch, no random draws, no `.item()`: it is called inside the training step.
+        """
+        ...
+
+
+class LabelMapping(Protocol):
+    """Says what each image is trained towards.
+
+    `gives_soft`: its targets carry soft labels. `needs_stored_soft`: every image must come with a
+    stored soft label. `needs_teacher`: it asks the teachers about every augmented view.
+    """
+
+    gives_soft: ClassVar[bool] = False
+    needs_stored_soft: ClassVar[bool] = False
+    needs_teacher: ClassVar[bool] = False
+
+    def __call__(self, view: View, teachers: Teachers) -> Targets:
+        """Return the batch's targets; `teachers` returns an empty tuple where there are none."""
+        ...
+
+
+class Augmentation(Protocol):
+    """Turns a batch of images into another view of it.
+
+    `space` is the pixel space it works in: the engine hands it normalised images, or images
+    brought back to [0, 1] first (`unit`). `mixes` is True if it mixes images with each other; it
+    then says how in `Augmented.mixing`, and at most one such augmentation may be in a recipe.
+    """
+
+    space: ClassVar[Literal["normalised", "unit"]] = "normalised"
+    mixes: ClassVar[bool] = False
+
+    def __call__(self, images: Tensor, randomness: Randomness) -> Augmented:
+        """Return a new batch [B, C, H, W] of the same shape, dtype and device.
+
+        Never edits `images`; draws only from `randomness`; all images at once, on their device.
+        """
+        ...
+
+
+class Architecture(Protocol):
+    """Builds a network."""
+
+    def build(self, num_classes: int, image_shape: tuple[int, int, int]) -> nn.Module:
+        """Return a network [B, C, H, W] -> logits [B, num_classes], on the CPU, freshly initialised.
+
+        Initial weights come from torch's global generator, which the engine seeds.
+
+        Raises:
+            ValueError: if the network cannot take images of that shape.
+        """
+        ...
+
+
+class Dataset(Protocol):
+    """A real data set."""
+
+    def load(self) -> RealData:
+        """Read the data set from disk.
+
+        Raises:
+            DataError: naming the file, what is wrong with it and what to do.
+        """
+        ...
+
+
+class Method(Protocol):
+    """A distillation method, run by `ddrank distill`."""
+
+    def distill(
+        self,
+        data: RealData,
+        architecture: Architecture,
+        ipc: int,
+        device: str,
+        seed: int,
+        report: Callable[[int, int], None],
+    ) -> DistilledSet:
+        """Distil the training images of `data` into `ipc` images per class.
+
+        Calls `report(step, steps)` as it goes. Never looks at the test images.
+        """
+        ...
+
+
+class Optimizer(Protocol):
+    """Makes a torch optimiser. The engine's own kind: no hook brings one."""
+
+    def build(self, parameters: Iterable[nn.Parameter], learning_rate: float) -> optim.Optimizer:
+        """Return the optimiser of `parameters` at `learning_rate`."""
+        ...
+
+
+class Schedule(Protocol):
+    """Says how the learning rate changes. The engine's own kind."""
+
+    def factor(self, epoch: int, epochs: int) -> float:
+        """Return what the learning rate of `epoch` (0 .. epochs - 1) is multiplied with."""
+        ...
+
+
+class Selection(Protocol):
+    """A protocol: how many repeats, and how learning rate and epoch are chosen. The engine's own kind."""
+
+    version: ClassVar[str]
+    repeats: int
+    learning_rates: tuple[float, ...]
+
+    def validation_fraction_used(self) -> float:
+        """Return the share of the real training set that is set aside to choose by; 0 for none."""
+        ...
+
+    def test_epochs(self, epochs: int) -> tuple[int, ...]:
+        """Return the epochs (from 1) after which a trial is scored on the test set as it trains."""
+        ...
+
+    def select(self, trials: Sequence[TrialResult]) -> tuple[TrialResult, ...]:
+        """Return, of one arm's trials over all rates and repeats, the one that counts for each repeat."""
+        ...

@@ -1,0 +1,115 @@
+"""How a component describes itself: the manifest's line, and the typed class behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeVar, dataclass_transform, get_args
+
+import attrs
+
+Kind = Literal["loss", "label-mapping", "augmentation", "architecture", "dataset", "method"]
+"""The kinds that plugins register, each through a hook of its own."""
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+HOOKS: dict[Kind, str] = {
+    "loss": "ddrank_losses",
+    "label-mapping": "ddrank_label_mappings",
+    "augmentation": "ddrank_augmentations",
+    "architecture": "ddrank_architectures",
+    "dataset": "ddrank_datasets",
+    "method": "ddrank_methods",
+}
+"""Kind -> the registration hook that brings it."""
+
+_Class = TypeVar("_Class", bound=type)
+
+
+@attrs.frozen
+class ComponentSpec:
+    """One line of a plugin's manifest: a name, and where the component behind it lives.
+
+    `name` is `vendor/name` for a third party (`acme/focal`); bare names belong to the
+    project's own plugins. A name that ends in `/*` (`timm/*`) claims a whole family: its
+    target is then an object with `members() -> Sequence[str]` and
+    `component(member: str) -> type`.
+
+    `target` is `"module:Class"`, imported when a config first uses the name.
+
+    Example:
+        ComponentSpec("acme/focal", "acme.focal:FocalLoss", "Focal loss (Lin et al. 2017)")
+    """
+
+    name: str
+    target: str
+    summary: str
+
+    @property
+    def is_family(self) -> bool:
+        return self.name.endswith("/*")
+
+
+def parameter(
+    doc: str,
+    *,
+    default: Any = attrs.NOTHING,
+    minimum: float | None = None,
+    above: float | None = None,
+    maximum: float | None = None,
+    below: float | None = None,
+    check: Callable[[Any], str | None] | None = None,
+) -> Any:
+    """Declare one parameter of a component: its documentation, default and range.
+
+    `doc` is shown by `ddrank show`. `minimum` and `maximum` are inclusive, `above` and
+    `below` exclusive. `check` takes the value and returns what is wrong with it, or
+    None. A list or dict default is not allowed: use a tuple.
+
+    Raises:
+        ValueError: when the component is made with a value out of range; the config
+            loader turns it into one line that names the field.
+
+    Example:
+        temperature: float = parameter("softens both sides", default=4.0, above=0)
+    """
+
+    def validate(_instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if value is None:
+            return
+        # `not value > bound` rather than `value <= bound`: NaN fails every comparison.
+        if minimum is not None and not value >= minimum:
+            raise ValueError(f"must be at least {minimum:g}, got {value!r}")
+        if above is not None and not value > above:
+            raise ValueError(f"must be greater than {above:g}, got {value!r}")
+        if maximum is not None and not value <= maximum:
+            raise ValueError(f"must be at most {maximum:g}, got {value!r}")
+        if below is not None and not value < below:
+            raise ValueError(f"must be less than {below:g}, got {value!r}")
+        if check is not None and (problem := check(value)):
+            raise ValueError(problem)
+
+    return attrs.field(default=default, validator=validate, metadata={"doc": doc})
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(parameter,))
+def component(cls: _Class) -> _Class:
+    """Make a class a component: a frozen, keyword-only attrs class whose fields are its parameters.
+
+    Every annotated field becomes a parameter of the config; nothing else is needed for YAML,
+    `ddrank show` and error messages. Import torch inside the methods, not at the top of the
+    module, so that a config error is found without it.
+
+    Example:
+        @component
+        class FocalLoss:
+            gamma: float = parameter("focus on hard images", default=2.0, minimum=0)
+
+            def __call__(self, logits, targets): ...
+    """
+    return attrs.frozen(kw_only=True)(cls)
+
+
+def parameters_of(cls: type) -> Sequence[attrs.Attribute[Any]]:
+    """Return the parameters of a component class, in order, with their types resolved."""
+    attrs.resolve_types(cls)
+    return attrs.fields(cls)

@@ -1,0 +1,293 @@
+"""Plain YAML values to typed attrs classes and back, with errors that name the field.
+
+cattrs does the walking; this module makes it strict (no `true` for 1, no 1.5 for 1, no string for a
+list), resolves `use: NAME` through the registry, and turns nested exceptions into one line.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar
+
+import attrs
+import cattrs
+from cattrs.errors import (
+    AttributeValidationNote,
+    ClassValidationError,
+    ForbiddenExtraKeysError,
+    IterableValidationError,
+    IterableValidationNote,
+)
+
+from ddrank_core.errors import ConfigError, DDRankError, nearest
+from ddrank_core.protocols import (
+    Architecture,
+    Augmentation,
+    Dataset,
+    LabelMapping,
+    Loss,
+    Method,
+    Optimizer,
+    Schedule,
+    Selection,
+)
+from ddrank_core.registry import Entry, Registry
+from ddrank_core.spec import parameters_of
+
+_Component = TypeVar("_Component", covariant=True)
+
+
+KIND_OF: Mapping[type, str] = {
+    Loss: "loss",
+    LabelMapping: "label-mapping",
+    Augmentation: "augmentation",
+    Architecture: "architecture",
+    Dataset: "dataset",
+    Method: "method",
+    Optimizer: "optimizer",
+    Schedule: "schedule",
+    Selection: "protocol",
+}
+
+
+@attrs.frozen
+class Chosen(Generic[_Component]):
+    """A component as a config chose it: the name, the made component and whose it is."""
+
+    use: str
+    component: _Component
+    entry: Entry = attrs.field(eq=False, repr=False)
+    given: tuple[str, ...] = attrs.field(default=(), eq=False)
+    """The parameters that the config gave; the others are defaults."""
+
+
+class FieldError(ValueError):
+    """A wrong value, worded for the user; the path to it is added on the way up."""
+
+
+class Structurer:
+    """Turns values of one file into typed objects; relative paths start at the file's folder."""
+
+    def __init__(self, registry: Registry, folder: Path) -> None:
+        self._registry = registry
+        self._folder = folder
+        self._converter = cattrs.Converter(forbid_extra_keys=True, detailed_validation=True)
+        hook = self._converter.register_structure_hook
+        hook(int, _structure_int)
+        hook(float, _structure_float)
+        hook(str, _structure_str)
+        hook(bool, _structure_bool)
+        hook(Path, self._structure_path)
+        by_shape = self._converter.register_structure_hook_func
+        by_shape(_is_tuple, self._structure_tuple)
+        by_shape(lambda t: typing.get_origin(t) is Literal, _structure_literal)
+        by_shape(_is_union, self._structure_union)
+        by_shape(lambda t: typing.get_origin(t) is Chosen, self._structure_chosen)
+
+    def structure(self, value: Any, cls: type, where: str) -> Any:
+        """Return `value` as an object of `cls`.
+
+        Raises:
+            ConfigError: one line, that starts with `where` and names the field.
+        """
+        try:
+            return self._structure(value, cls)
+        except Exception as error:
+            faults = list(_faults(error, ""))
+            path, message = faults[0]
+            more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+            raise ConfigError(f"{where}: {path + ': ' if path else ''}{message}{more}") from error
+
+    def _structure(self, value: Any, cls: Any) -> Any:
+        # cattrs would answer a list or a string with an obscure error about its keys.
+        if isinstance(cls, type) and attrs.has(cls) and not isinstance(value, Mapping):
+            raise FieldError(f"must be a mapping of fields, got {_shown(value)}")
+        return self._converter.structure(value, cls)
+
+    def _structure_path(self, value: Any, _: Any) -> Path:
+        text = _structure_str(value, str)
+        expanded = os.path.expanduser(_expand_environment(text))
+        return Path(os.path.normpath(self._folder / expanded))
+
+    def _structure_tuple(self, value: Any, cls: Any) -> tuple[Any, ...]:
+        if not isinstance(value, (list, tuple)):
+            raise FieldError(f"must be a list, got {_shown(value)}")
+        types_ = typing.get_args(cls) or (Any, ...)
+        many = len(types_) == 2 and types_[1] is Ellipsis
+        if not many and len(types_) != len(value):
+            raise FieldError(f"must have {len(types_)} values, got {len(value)}")
+        result, errors = [], []
+        for index, item in enumerate(value):
+            try:
+                item_type = types_[0] if many else types_[index]
+                result.append(item if item_type is Any else self._structure(item, item_type))
+            except Exception as error:
+                error.add_note(IterableValidationNote("", index, cls))
+                errors.append(error)
+        if errors:
+            raise IterableValidationError("list", errors, cls)
+        return tuple(result)
+
+    def _structure_union(self, value: Any, cls: Any) -> Any:
+        options = typing.get_args(cls)
+        if value is None and type(None) in options:
+            return None
+        options = tuple(option for option in options if option is not type(None))
+        errors: list[Exception] = []
+        for option in options:
+            try:
+                return self._structure(value, option)
+            except Exception as error:
+                errors.append(error)
+        if len(options) == 1:
+            raise errors[0]
+        raise FieldError(f"must be {' or '.join(type_name(o) for o in options)}, got {_shown(value)}")
+
+    def _structure_chosen(self, value: Any, cls: Any) -> Chosen[Any]:
+        kind = KIND_OF[typing.get_args(cls)[0]]
+        return self.chosen(kind, value)
+
+    def chosen(self, kind: str, value: Any) -> Chosen[Any]:
+        """Return the component that `{use: NAME, parameter: value, ...}` (or just NAME) chooses."""
+        given = {"use": value} if isinstance(value, str) else value
+        if not isinstance(given, Mapping) or not isinstance(given.get("use"), str):
+            raise FieldError(f"must be a mapping with 'use: NAME' (a {kind}), got {_shown(value)}")
+        name = given["use"]
+        fields = {key: item for key, item in given.items() if key != "use"}
+        cls = self._registry.load(kind, name)
+        parameters_of(cls)
+        made = self._structure(fields, cls)
+        return Chosen(name, made, self._registry.find(kind, name), tuple(fields))
+
+
+def plain(value: Any) -> Any:
+    """Return a typed config as plain YAML/JSON values; the reverse of `Structurer.structure`."""
+    if isinstance(value, Chosen):
+        return {"use": value.use, **plain(value.component)}
+    if attrs.has(type(value)):
+        return {f.name: plain(getattr(value, f.name)) for f in attrs.fields(type(value))}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def type_name(cls: Any) -> str:
+    """Return a type in the words of a config's author.
+
+    >>> type_name(tuple[float, ...] | None)
+    'list of number, or null'
+    """
+    names = {int: "whole number", float: "number", str: "text", bool: "true or false", Path: "path"}
+    if cls in names:
+        return names[cls]
+    origin, args = typing.get_origin(cls), typing.get_args(cls)
+    if origin is Literal:
+        return " | ".join(str(a) for a in args)
+    if origin is tuple:
+        if len(args) == 2 and args[1] is Ellipsis:
+            return f"list of {type_name(args[0])}"
+        return f"list of {len(args)}: {', '.join(type_name(a) for a in args)}"
+    if _is_union(cls):
+        rest = [type_name(a) for a in args if a is not type(None)]
+        return ", or ".join([*rest, "null"] if type(None) in args else rest)
+    if origin is Chosen:
+        return f"a {KIND_OF[args[0]]}"
+    return "any value" if cls is Any else getattr(cls, "__name__", str(cls))
+
+
+def _structure_int(value: Any, _: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise FieldError(f"must be a whole number, got {_shown(value)}")
+    return value
+
+
+def _structure_float(value: Any, _: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise FieldError(f"must be a number, got {_shown(value)}")
+    if value != value or value in (float("inf"), float("-inf")):
+        raise FieldError(f"must be a finite number, got {value}")
+    return float(value)
+
+
+def _structure_str(value: Any, _: Any) -> str:
+    if not isinstance(value, str):
+        raise FieldError(f"must be text, got {_shown(value)}")
+    return value
+
+
+def _structure_bool(value: Any, _: Any) -> bool:
+    if not isinstance(value, bool):
+        raise FieldError(f"must be true or false, got {_shown(value)}")
+    return value
+
+
+def _structure_literal(value: Any, cls: Any) -> Any:
+    choices = typing.get_args(cls)
+    if value in choices and type(value) in {type(choice) for choice in choices}:
+        return value
+    hint = nearest(value, [str(c) for c in choices]) if isinstance(value, str) else ""
+    raise FieldError(f"must be one of {', '.join(map(str, choices))}, got {_shown(value)}{hint}")
+
+
+def _is_tuple(cls: Any) -> bool:
+    return typing.get_origin(cls) is tuple or cls is tuple
+
+
+def _is_union(cls: Any) -> bool:
+    return typing.get_origin(cls) in (typing.Union, types.UnionType)
+
+
+def _expand_environment(text: str) -> str:
+    def value(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if name not in os.environ:
+            raise FieldError(f"the environment variable {name} in '{text}' is not set")
+        return os.environ[name]
+
+    return re.sub(r"\$\{(\w+)\}", value, text)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _faults(error: BaseException, path: str) -> typing.Iterator[tuple[str, str]]:
+    """Yield (path, message) for every wrong field in a nested cattrs error."""
+    if isinstance(error, (ClassValidationError, IterableValidationError)):
+        for inner in error.exceptions:
+            yield from _faults(inner, path + _step(inner, path))
+    elif isinstance(error, ForbiddenExtraKeysError):
+        known = [field.name for field in attrs.fields(error.cl)]
+        for extra in sorted(map(str, error.extra_fields)):
+            options = "; it has " + ", ".join(known) if known else "; it has no parameters"
+            yield _join(path, extra), f"unknown field{nearest(extra, known) or options}"
+    elif isinstance(error, KeyError):
+        # cattrs reports a missing field as the KeyError of reading it.
+        yield path, "missing"
+    elif isinstance(error, (DDRankError, FieldError, ValueError, TypeError)):
+        yield path, str(error)
+    else:
+        raise error
+
+
+def _step(error: BaseException, path: str) -> str:
+    for note in getattr(error, "__notes__", ()):
+        if isinstance(note, AttributeValidationNote):
+            return f".{note.name}" if path else note.name
+        if isinstance(note, IterableValidationNote):
+            return f"[{note.index}]"
+    return ""
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name

@@ -35,17 +35,55 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOME = {
+__all__ = [
+    "Architecture",
+    "Augmentation",
+    "Augmented",
+    "ComponentSpec",
+    "ConfigError",
+    "DDRankError",
+    "DataError",
+    "Dataset",
+    "DistilledSet",
+    "EpochFinished",
+    "ImageSpace",
+    "LabelMapping",
+    "Loss",
+    "Method",
+    "Mixing",
+    "Randomness",
+    "RealData",
+    "RunFailed",
+    "RunFinished",
+    "RunStarted",
+    "Targets",
+    "Teachers",
+    "TrialFinished",
+    "View",
+    "__version__",
+    "component",
+    "hookimpl",
+    "parameter",
+]
+
+_NAMES_IN = {
     "errors": ("ConfigError", "DataError", "DDRankError"),
     "events": ("EpochFinished", "RunFailed", "RunFinished", "RunStarted", "TrialFinished"),
     "hookspecs": ("hookimpl",),
     "protocols": ("Architecture", "Augmentation", "Dataset", "LabelMapping", "Loss", "Method", "Teachers"),
     "spec": ("ComponentSpec", "component", "parameter"),
-    "types": ("Augmented", "DistilledSet", "ImageSpace", "Mixing", "Randomness", "RealData", "Targets", "View"),
+    "types": (
+        "Augmented",
+        "DistilledSet",
+        "ImageSpace",
+        "Mixing",
+        "Randomness",
+        "RealData",
+        "Targets",
+        "View",
+    ),
 }
-_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
-
-__all__ = [*_MODULE_OF, "__version__"]  # noqa: PLE0604
+_MODULE_OF = {name: module for module, names in _NAMES_IN.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:

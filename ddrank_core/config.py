@@ -28,14 +28,12 @@ from ddrank_core.protocols import (
     Selection,
 )
 from ddrank_core.registry import Registry
-from ddrank_core.spec import parameter
+from ddrank_core.spec import component, parameter
 from ddrank_core.structure import Chosen, Structurer, plain
 
 ScoreName = Literal["hlr", "ior", "ior_hlr", "lrs", "ars"]
 SCORES: tuple[ScoreName, ...] = get_args(ScoreName)
 Precision = Literal["fp32", "bf16"]
-
-_frozen = attrs.frozen(kw_only=True)
 
 
 def _name_fault(name: str) -> str | None:
@@ -48,7 +46,7 @@ def _not_empty(values: Sequence[object]) -> str | None:
     return None if values else "must not be empty"
 
 
-@_frozen
+@component
 class DistilledRef:
     """Which distilled set is evaluated."""
 
@@ -56,7 +54,7 @@ class DistilledRef:
     ipc: int | None = parameter("images per class, checked against the file", default=None, minimum=1)
 
 
-@_frozen
+@component
 class Recipe:
     """A method's own way to train on its images."""
 
@@ -69,14 +67,14 @@ class Recipe:
     batch_size: int = parameter("images per step", default=256, minimum=1)
 
 
-@_frozen
+@component
 class HardRecipe:
     """How the hard-label arm of the distilled set differs from the recipe."""
 
     augmentation: tuple[Chosen[Augmentation], ...] = parameter("applied in order", default=())
 
 
-@_frozen
+@component
 class FullRecipe:
     """How a network is trained on the whole real training set, with hard labels and cross-entropy."""
 
@@ -88,7 +86,7 @@ class FullRecipe:
     learning_rate: float = parameter("the rate of a teacher that is trained here", default=0.01, above=0)
 
 
-@_frozen
+@component
 class FullData:
     """What a student reaches on the whole real training set: given with its source, or trained here."""
 
@@ -99,15 +97,15 @@ class FullData:
     recipe: FullRecipe | None = parameter("how to train it here, and teachers too", default=None)
 
 
-@_frozen
+@component
 class Teacher:
     """A network that gives soft labels: read from a checkpoint, or trained on the real training set."""
 
-    network: Chosen[Architecture]
-    checkpoint: Path | None = None
+    network: Chosen[Architecture] = parameter("the network")
+    checkpoint: Path | None = parameter("its weights; trained here where not given", default=None)
 
 
-@_frozen
+@component
 class Weights:
     """The weights of the two combined scores."""
 
@@ -115,7 +113,7 @@ class Weights:
     ars: float = parameter("g of ARS: the share of the augmented arms", default=0.5, minimum=0, maximum=1)
 
 
-@_frozen
+@component
 class RunConfig:
     """One evaluation of one distilled set."""
 
@@ -141,7 +139,7 @@ class RunConfig:
 
     def resolved(self) -> dict[str, Any]:
         """Return the config with every default filled in, as plain JSON values."""
-        values = plain(self)
+        values: dict[str, Any] = plain(self)
         values["teachers"] = [
             {**plain(teacher.network), "checkpoint": plain(teacher.checkpoint)} for teacher in self.teachers
         ]
@@ -152,7 +150,7 @@ class RunConfig:
         return hashlib.sha256(json.dumps(self.resolved(), sort_keys=True).encode()).hexdigest()
 
 
-@_frozen
+@component
 class DistillConfig:
     """One distillation: which data set, with what, into how many images per class."""
 
@@ -173,8 +171,7 @@ def load_run(path: Path, registry: Registry, overrides: Sequence[str] = ()) -> R
         PluginError: if a component's plugin is broken.
     """
     values = _values(path, overrides, RunConfig)
-    shaped = _in_full(values, str(path))
-    config: RunConfig = _Structurer(registry, path.parent).structure(shaped, RunConfig, str(path))
+    config: RunConfig = _Structurer(registry, path.parent).structure(_in_full(values), RunConfig, str(path))
     _cross_check(config, str(path))
     return config
 
@@ -203,11 +200,9 @@ class _Structurer(Structurer):
         if not isinstance(value, Mapping):
             return Teacher(network=self.chosen("architecture", value))
         network = {key: item for key, item in value.items() if key != "checkpoint"}
-        checkpoint = value.get("checkpoint")
-        return Teacher(
-            network=self.chosen("architecture", network),
-            checkpoint=None if checkpoint is None else self._structure_path(checkpoint, Path),
-        )
+        given = value.get("checkpoint")
+        checkpoint = None if given is None else self.field("checkpoint", given, Path)
+        return Teacher(network=self.chosen("architecture", network), checkpoint=checkpoint)
 
 
 def _values(path: Path, overrides: Sequence[str], cls: type) -> dict[str, Any]:
@@ -223,34 +218,40 @@ def _values(path: Path, overrides: Sequence[str], cls: type) -> dict[str, Any]:
 def _override(values: dict[str, Any], override: str) -> None:
     """Apply one `recipe.epochs=50` to plain config values, in place."""
     field, equals, text = override.partition("=")
-    if not equals or not field.strip():
+    steps = [step.strip() for step in field.split(".")]
+    if not equals or not all(steps):
         raise ConfigError(f"--set {override}: must look like field=value, such as recipe.epochs=50")
-    steps = field.strip().split(".")
     place: Any = values
     for step in steps[:-1]:
-        inner = _index(place, step, override) if isinstance(place, list) else place.setdefault(step, {})
-        if isinstance(inner, str):
-            # `loss: ce` is short for `loss: {use: ce}`; setting a parameter writes it out.
-            inner = {"use": inner}
-            place[int(step) if isinstance(place, list) else step] = inner
-        if not isinstance(inner, (dict, list)):
-            raise ConfigError(f"--set {override}: '{step}' holds a plain value, which has no fields")
-        place = inner
-    value = yaml.parse(text, f"--set {override}")
-    if isinstance(place, list):
-        _index(place, steps[-1], override)
-        place[int(steps[-1])] = value
-    else:
-        place[steps[-1]] = value
+        place = _enter(place, step, override)
+    key: Any = _key(place, steps[-1], override)
+    place[key] = yaml.parse(text, f"--set {override}")
 
 
-def _index(place: list[Any], step: str, override: str) -> Any:
-    if not step.isdigit() or int(step) >= len(place):
-        raise ConfigError(f"--set {override}: '{step}' is not a position in a list of {len(place)}")
-    return place[int(step)]
+def _enter(place: Any, step: str, override: str) -> Any:
+    """Return the mapping or list at `step` of `place`, made or written out where it is short or missing."""
+    key: Any = _key(place, step, override)
+    inner = place[key] if isinstance(place, list) else place.get(key)
+    if inner is None:
+        inner = place[key] = {}
+    if isinstance(inner, str):
+        # `loss: ce` is short for `loss: {use: ce}`; setting a parameter writes it out.
+        inner = place[key] = {"use": inner}
+    if not isinstance(inner, (dict, list)):
+        raise ConfigError(f"--set {override}: '{step}' is {inner!r}, which has no fields")
+    return inner
 
 
-def _in_full(values: dict[str, Any], where: str) -> dict[str, Any]:
+def _key(place: Any, step: str, override: str) -> str | int:
+    if not isinstance(place, list):
+        return step
+    if not (step.isascii() and step.isdigit()) or int(step) >= len(place):
+        last = f"0 to {len(place) - 1}" if place else "none, for it is empty"
+        raise ConfigError(f"--set {override}: '{step}' is not a position in the list ({last})")
+    return int(step)
+
+
+def _in_full(values: dict[str, Any]) -> dict[str, Any]:
     """Write out what a config may leave short: one augmentation for a list of one."""
     shaped = dict(values)
     for path in (("recipe",), ("hard",), ("full_data", "recipe")):
@@ -284,21 +285,28 @@ def _cross_check(config: RunConfig, where: str) -> None:
         raise ConfigError(f"{where}: teachers: recipe.labels: {labels.use} needs at least one teacher")
     if getattr(labels.component, "needs_stored_soft", False) and not config.teachers and _uses_random(config):
         raise ConfigError(
-            f"{where}: teachers: recipe.labels: {labels.use} needs a teacher, to label the random real images "
-            "that the scores compare with"
+            f"{where}: teachers: recipe.labels: {labels.use} needs a teacher, to label the random real "
+            "images that the scores compare with"
         )
     _check_full_data(config, where)
-    for path, augmentation in (
-        ("recipe", config.recipe.augmentation),
-        ("hard", config.hard.augmentation),
-        ("full_data.recipe", config.full_data.recipe.augmentation if config.full_data.recipe else ()),
-    ):
-        mixing = [a.use for a in augmentation if getattr(a.component, "mixes", False)]
+    _check_files(config, where)
+    _check_mixing(config, where)
+    if len(set(config.scores)) != len(config.scores):
+        raise ConfigError(f"{where}: scores: the same score is asked for twice")
+
+
+def _check_mixing(config: RunConfig, where: str) -> None:
+    full = config.full_data.recipe
+    chains = {
+        "recipe": config.recipe.augmentation,
+        "hard": config.hard.augmentation,
+        "full_data.recipe": full.augmentation if full else (),
+    }
+    for path, chain in chains.items():
+        mixing = [chosen.use for chosen in chain if getattr(chosen.component, "mixes", False)]
         if len(mixing) > 1:
-            raise ConfigError(f"{where}: {path}.augmentation: {' and '.join(mixing)} both mix images; use one")
-    for name in ("scores",):
-        if len(set(config.scores)) != len(config.scores):
-            raise ConfigError(f"{where}: {name}: the same score is asked for twice")
+            both = " and ".join(mixing)
+            raise ConfigError(f"{where}: {path}.augmentation: {both} both mix images; use one of them")
 
 
 def _uses_random(config: RunConfig) -> bool:
@@ -308,7 +316,8 @@ def _uses_random(config: RunConfig) -> bool:
 def _check_full_data(config: RunConfig, where: str) -> None:
     full = config.full_data
     if full.accuracy is not None and not full.source:
-        raise ConfigError(f"{where}: full_data.source: missing; say where the accuracy {full.accuracy} is from")
+        known = f"the accuracy {full.accuracy:g}"
+        raise ConfigError(f"{where}: full_data.source: missing; say where {known} is from")
     if full.accuracy is None and full.source:
         raise ConfigError(f"{where}: full_data.accuracy: missing, though full_data.source is given")
     needs_accuracy = bool(set(config.scores) & {"hlr", "ior_hlr", "lrs"})
@@ -322,6 +331,9 @@ def _check_full_data(config: RunConfig, where: str) -> None:
         raise ConfigError(
             f"{where}: full_data.recipe: missing; a teacher without a checkpoint is trained with it"
         )
+
+
+def _check_files(config: RunConfig, where: str) -> None:
     for index, teacher in enumerate(config.teachers):
         if teacher.checkpoint is not None and not teacher.checkpoint.is_file():
             raise ConfigError(f"{where}: teachers[{index}].checkpoint: no such file: {teacher.checkpoint}")

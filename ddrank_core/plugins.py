@@ -6,7 +6,8 @@ each against the hook specs and calls their hooks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import metadata
 from typing import Any
 
@@ -14,11 +15,14 @@ import attrs
 import pluggy
 
 from ddrank_core import hookspecs
-from ddrank_core.errors import one_line
+from ddrank_core.errors import PluginError, nearest, one_line
 from ddrank_core.hookspecs import ENTRY_POINT_GROUP, PROJECT
 
 FIRST_PARTY = "ddrank"
 """The distribution whose plugins may use bare component names."""
+
+CONTAINED = (Exception, SystemExit)
+"""What somebody else's code may raise without ending the process: all but Ctrl-C."""
 
 
 @attrs.frozen
@@ -52,97 +56,131 @@ class Fault:
 
 def installed() -> tuple[Plugin, ...]:
     """Return every installed plugin, first-party ones first, without importing any."""
-    found = {
-        (entry.name, distribution.metadata["Name"]): Plugin(
-            entry.name,
-            entry.value,
-            distribution.metadata["Name"],
-            distribution.version,
-            entry.load,
-        )
-        for distribution in metadata.distributions()
-        for entry in distribution.entry_points
-        if entry.group == ENTRY_POINT_GROUP
-    }
+    found: dict[tuple[str, str], Plugin] = {}
+    for distribution in metadata.distributions():
+        for entry in _entry_points(distribution):
+            # Of a distribution that is on the path twice, the first copy is the one that gets imported.
+            plugin = _plugin(entry, distribution)
+            found.setdefault((plugin.name, plugin.distribution), plugin)
     return tuple(sorted(found.values(), key=lambda p: (not p.is_first_party, p.distribution, p.name)))
 
 
+def _entry_points(distribution: metadata.Distribution) -> list[metadata.EntryPoint]:
+    try:
+        return [entry for entry in distribution.entry_points if entry.group == ENTRY_POINT_GROUP]
+    except Exception:  # a malformed file of some other distribution; importlib.metadata names no exception
+        return []
+
+
+def _plugin(entry: metadata.EntryPoint, distribution: metadata.Distribution) -> Plugin:
+    about: Mapping[str, str] = dict(distribution.metadata.items())  # type: ignore[attr-defined]
+    owner, version = about.get("Name", "an unnamed distribution"), about.get("Version", "(no version)")
+    return Plugin(entry.name, entry.value, owner, version, entry.load)
+
+
 class PluginHost:
-    """The plugins of this process, imported and checked; `faults` holds those that failed."""
+    """The plugins of this process, imported and checked; `faults` holds those that failed.
+
+    Each plugin has a pluggy manager of its own: one that fails half-way leaves nothing behind in
+    the others' hooks, and an exception is always its own.
+    """
 
     def __init__(self, plugins: Iterable[Plugin]) -> None:
         self.faults: list[Fault] = []
-        self._manager = pluggy.PluginManager(PROJECT)
-        self._manager.add_hookspecs(hookspecs)
-        self._plugins: dict[str, Plugin] = {}
+        self._managers: dict[Plugin, pluggy.PluginManager] = {}
         for plugin in plugins:
-            if reason := self._register(plugin):
-                self.faults.append(Fault(plugin, reason))
-
-    def _register(self, plugin: Plugin) -> str | None:
-        """Import one plugin and check its hooks; return what is wrong with it, or None."""
-        key = f"{plugin.distribution}:{plugin.name}"
-        try:
-            implementation = plugin.load()
-        # The plugin boundary: importing somebody's module may raise anything, SystemExit included.
-        except (Exception, SystemExit) as error:
-            return f"its import failed: {one_line(error)}"
-        try:
-            self._manager.register(implementation, name=key)
-        except (pluggy.PluginValidationError, ValueError) as error:
-            self._manager.unregister(name=key)
-            return f"a hook does not match its specification: {_signature_fault(error)}"
-        if unknown := self._unknown_hooks(key):
-            self._manager.unregister(name=key)
-            return f"it implements {', '.join(unknown)}, which is not a hook of {ENTRY_POINT_GROUP}"
-        self._plugins[key] = plugin
-        return None
-
-    def _unknown_hooks(self, key: str) -> list[str]:
-        callers = self._manager.get_hookcallers(self._manager.get_plugin(key)) or []
-        return sorted(caller.name for caller in callers if not caller.has_spec())
-
-    def collect(self, hook: str) -> Iterable[tuple[Plugin, Sequence[Any]]]:
-        """Call a registration hook on each plugin; one that raises becomes a fault."""
-        for key, plugin in list(self._plugins.items()):
             try:
-                answers = list(self._only(hook, key)())
-            except Exception as error:  # the plugin boundary
-                self._drop(key, f"its hook {hook} failed: {one_line(error)}")
+                self._managers[plugin] = _admit(plugin)
+            except PluginError as error:
+                self.faults.append(Fault(plugin, str(error)))
+
+    def collect(self, hook: str) -> Iterator[tuple[Plugin, tuple[object, ...]]]:
+        """Call a registration hook on each plugin; one that raises or returns no list becomes a fault."""
+        for plugin, call in self._callers(hook):
+            try:
+                answers = call()
+                # A plugin may be a generator function: its items are made, and may raise, here.
+                manifest = tuple(item for answer in answers if _is_listing(answer) for item in answer)
+            except CONTAINED as error:  # the plugin boundary
+                self.drop(plugin, f"its hook {hook} failed: {one_line(error)}")
                 continue
-            for answer in answers:
-                yield plugin, answer
+            # pluggy leaves an answer of None out of the answers.
+            if not answers or not all(map(_is_listing, answers)):
+                self.drop(plugin, f"its hook {hook} must return a list of ComponentSpec")
+                continue
+            yield plugin, manifest
 
     def notify(self, hook: str, event: object) -> list[Fault]:
         """Call a lifecycle hook on each plugin; return the plugins that raised, now dropped."""
         before = len(self.faults)
-        for key in list(self._plugins):
+        for plugin, call in self._callers(hook):
             try:
-                self._only(hook, key)(event=event)
-            except Exception as error:  # the plugin boundary
-                self._drop(key, f"its hook {hook} failed: {one_line(error)}")
+                call(event=event)
+            except CONTAINED as error:  # the plugin boundary
+                self.drop(plugin, f"its hook {hook} failed: {one_line(error)}")
         return self.faults[before:]
+
+    def uses(self, plugin: Plugin) -> bool:
+        """Return whether the plugin is in use: it loaded and has not been dropped."""
+        return plugin in self._managers
 
     def without(self, name: str) -> None:
         """Take a first-party plugin out of this host, as `--quiet` does with the progress display."""
-        key = f"{FIRST_PARTY}:{name}"
-        if self._plugins.pop(key, None):
-            self._manager.unregister(name=key)
+        for plugin in list(self._managers):
+            if plugin.is_first_party and plugin.name == name:
+                del self._managers[plugin]
 
     def drop(self, plugin: Plugin, reason: str) -> None:
-        """Take a plugin out and record why."""
-        self._drop(f"{plugin.distribution}:{plugin.name}", reason)
+        """Take a plugin out and record why; the first reason stays."""
+        if self._managers.pop(plugin, None):
+            self.faults.append(Fault(plugin, reason))
 
-    def _drop(self, key: str, reason: str) -> None:
-        self.faults.append(Fault(self._plugins.pop(key), reason))
-        self._manager.unregister(name=key)
-
-    def _only(self, hook: str, key: str) -> pluggy.HookCaller:
-        others = [plugin for name, plugin in self._manager.list_name_plugin() if name != key]
-        return self._manager.subset_hook_caller(hook, [p for p in others if p is not None])
+    def _callers(self, hook: str) -> list[tuple[Plugin, pluggy.HookCaller]]:
+        callers = ((plugin, getattr(manager.hook, hook)) for plugin, manager in self._managers.items())
+        return [(plugin, caller) for plugin, caller in callers if caller.get_hookimpls()]
 
 
-def _signature_fault(error: Exception) -> str:
-    """Return the last line of pluggy's multi-line message, which names the argument."""
+def _is_listing(answer: object) -> bool:
+    return isinstance(answer, Iterable) and not isinstance(answer, (str, bytes, Mapping))
+
+
+def _admit(plugin: Plugin) -> pluggy.PluginManager:
+    """Import one plugin and check its hooks.
+
+    Raises:
+        PluginError: saying what is wrong with it; whose it is stands in the `Fault`.
+    """
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(hookspecs)
+    try:
+        implementation = plugin.load()
+    except CONTAINED as error:  # the plugin boundary: importing somebody's module may raise anything
+        raise PluginError(f"its import failed: {one_line(error)}") from error
+    try:
+        manager.register(implementation, name=plugin.name)
+    except pluggy.PluginValidationError as error:
+        raise PluginError(_signature_fault(error)) from error
+    except CONTAINED as error:  # reading an attribute of somebody's object may raise anything too
+        raise PluginError(f"its hooks cannot be read: {one_line(error)}") from error
+    _check_hooks(manager.get_hookcallers(implementation) or [])
+    return manager
+
+
+def _check_hooks(callers: list[pluggy.HookCaller]) -> None:
+    known = [name for name in vars(hookspecs) if name.startswith(f"{PROJECT}_")]
+    for caller in callers:
+        required = not all(implementation.optionalhook for implementation in caller.get_hookimpls())
+        if required and not caller.has_spec():
+            hint = nearest(caller.name, known)
+            raise PluginError(
+                f"it implements {caller.name}, which is not a hook of {ENTRY_POINT_GROUP}{hint}"
+            )
+    if not callers:
+        raise PluginError("it implements no hook; mark its functions with @ddrank_core.hookimpl")
+
+
+def _signature_fault(error: pluggy.PluginValidationError) -> str:
+    """Return pluggy's complaint in one line: which hook, and the last line of its text."""
+    hook = re.search(r"hook '(\w+)'", str(error))
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return "; ".join(line for line in lines if not line.startswith(("Plugin", "(Did"))) or one_line(error)
+    return f"its hook {hook.group(1) if hook else ''} does not match the specification: {lines[-1]}"

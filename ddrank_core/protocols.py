@@ -142,7 +142,7 @@ class Selection(Protocol):
     repeats: int
     learning_rates: tuple[float, ...]
 
-    def validation_fraction_used(self) -> float:
+    def validation_share(self, candidates: Sequence[float]) -> float:
         """Return the share of the real training set that is set aside to choose by; 0 for none."""
         ...
 

@@ -6,28 +6,32 @@ given out, and both are named. Listing imports manifests only; a target is impor
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Any
 
 import attrs
 
 from ddrank_core.errors import PluginError, nearest, one_line
-from ddrank_core.plugins import FIRST_PARTY, Plugin, PluginHost, installed
-from ddrank_core.spec import HOOKS, KINDS, ComponentSpec
+from ddrank_core.plugins import CONTAINED, FIRST_PARTY, Plugin, PluginHost, installed
+from ddrank_core.spec import HOOKS, KINDS, ComponentSpec, Kind, parameters_of
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/([A-Za-z0-9][A-Za-z0-9._-]*|\*))?")
+_TARGET = re.compile(r"\w+(\.\w+)*:\w+")
 
 BUILT_IN: Mapping[str, tuple[ComponentSpec, ...]] = {
     "optimizer": (
         ComponentSpec("sgd", "ddrank_core.engine.optimizers:SGD", "Stochastic gradient descent"),
         ComponentSpec("adam", "ddrank_core.engine.optimizers:Adam", "Adam (Kingma & Ba 2015)"),
-        ComponentSpec(
-            "adamw", "ddrank_core.engine.optimizers:AdamW", "AdamW (Loshchilov & Hutter 2019)"
-        ),
+        ComponentSpec("adamw", "ddrank_core.engine.optimizers:AdamW", "AdamW (Loshchilov & Hutter 2019)"),
     ),
     "schedule": (
         ComponentSpec("constant", "ddrank_core.engine.schedules:Constant", "The rate as given"),
         ComponentSpec("step", "ddrank_core.engine.schedules:Step", "Times gamma every step_size"),
-        ComponentSpec("multi-step", "ddrank_core.engine.schedules:MultiStep", "Times gamma at each milestone"),
+        ComponentSpec(
+            "multi-step", "ddrank_core.engine.schedules:MultiStep", "Times gamma at each milestone"
+        ),
         ComponentSpec("cosine", "ddrank_core.engine.schedules:Cosine", "Cosine to zero at the end"),
     ),
     "protocol": (
@@ -72,30 +76,43 @@ class Registry:
     def __init__(self, host: PluginHost, version: str) -> None:
         self.host = host
         self._entries: dict[tuple[str, str], Entry] = {}
-        self._conflicts: dict[tuple[str, str], str] = {}
+        self._conflicts: dict[tuple[str, str], tuple[str, ...]] = {}
         for kind, specs in BUILT_IN.items():
             for spec in specs:
                 self._entries[kind, spec.name] = Entry(kind, spec, FIRST_PARTY, version)
-        for kind in KINDS:
-            for plugin, specs in list(host.collect(HOOKS[kind])):
-                self._add_manifest(kind, plugin, specs)
+        claims = [claim for kind in KINDS for claim in self._claims(kind)]
+        for plugin, entry in claims:
+            # A plugin that fell over in a later hook is out as a whole.
+            if host.uses(plugin):
+                self._claim(entry)
+        self._protect_families()
 
-    def _add_manifest(self, kind: str, plugin: Plugin, specs: object) -> None:
-        problem = _manifest_fault(kind, plugin, specs)
-        if problem:
-            self.host.drop(plugin, problem)
-            return
-        for spec in specs:  # type: ignore[attr-defined]  # _manifest_fault has checked it
-            self._claim(Entry(kind, spec, plugin.distribution, plugin.version))
+    def _claims(self, kind: Kind) -> Iterator[tuple[Plugin, Entry]]:
+        for plugin, manifest in self.host.collect(HOOKS[kind]):
+            problem = next(filter(None, (_manifest_fault(kind, plugin, spec) for spec in manifest)), None)
+            if problem:
+                self.host.drop(plugin, problem)
+                continue
+            for spec in manifest:
+                assert isinstance(spec, ComponentSpec)  # _manifest_fault has checked it
+                yield plugin, Entry(kind, spec, plugin.distribution, plugin.version)
 
     def _claim(self, entry: Entry) -> None:
         key = (entry.kind, entry.name)
-        other = self._entries.pop(key, None)
-        if other is None and key not in self._conflicts:
+        if key in self._conflicts:
+            self._conflicts[key] += (entry.owner,)
+        elif other := self._entries.pop(key, None):
+            self._conflicts[key] = (other.owner, entry.owner)
+        else:
             self._entries[key] = entry
-            return
-        claims = self._conflicts.get(key) or (other.owner if other else "")
-        self._conflicts[key] = f"{claims} and {entry.owner}"
+
+    def _protect_families(self) -> None:
+        """Refuse a name inside a family (`timm/resnet18`) that another distribution claims."""
+        for (kind, name), entry in list(self._entries.items()):
+            family = self._family(kind, name)
+            if family and family.distribution != entry.distribution:
+                del self._entries[kind, name]
+                self._conflicts[kind, name] = (f"{family.owner} (with {family.name})", entry.owner)
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -104,8 +121,9 @@ class Registry:
         return (*(str(fault) for fault in self.host.faults), *conflicts)
 
     def entries(self, kind: str) -> tuple[Entry, ...]:
-        """Return the entries of a kind by name, families as `vendor/*`."""
-        return tuple(sorted((e for (k, _), e in self._entries.items() if k == kind), key=lambda e: e.name))
+        """Return the entries of a kind, bare names first, families as `vendor/*`."""
+        mine = (entry for (k, _), entry in self._entries.items() if k == kind)
+        return tuple(sorted(mine, key=lambda entry: ("/" in entry.name, entry.name)))
 
     def find(self, kind: str, name: str) -> Entry:
         """Return the entry that a name stands for; a member of a family gives the family's entry.
@@ -113,14 +131,12 @@ class Registry:
         Raises:
             PluginError: if nobody, or more than one distribution, claims the name.
         """
-        if (kind, name) in self._conflicts:
-            raise PluginError(_conflict(kind, name, self._conflicts[kind, name]))
-        if entry := self._entries.get((kind, name)):
-            return entry
-        vendor, slash, _ = name.partition("/")
-        if slash and (family := self._entries.get((kind, f"{vendor}/*"))):
-            return family
-        raise PluginError(self._unknown(kind, name))
+        if claims := self._conflicts.get((kind, name)):
+            raise PluginError(_conflict(kind, name, claims))
+        entry = self._entries.get((kind, name)) or self._family(kind, name)
+        if entry is None:
+            raise PluginError(self._unknown(kind, name))
+        return entry
 
     def load(self, kind: str, name: str) -> type:
         """Import and return the component class behind a name.
@@ -130,68 +146,115 @@ class Registry:
         """
         entry = self.find(kind, name)
         target = _import_target(entry)
-        if not entry.spec.is_family:
-            if not isinstance(target, type) or not attrs.has(target):
-                raise PluginError(
-                    f"{kind} '{name}' of {entry.owner}: {entry.spec.target} is not a class made "
-                    "with ddrank_core.component"
-                )
-            return target
-        member = name.partition("/")[2]
-        members = list(target.members())
-        if member not in members:
-            raise PluginError(f"no {kind} '{name}'{_nearest_member(name, members)}; see 'ddrank list {kind}'")
-        found: type = target.component(member)
+        if entry.spec.is_family:
+            target = self._member(entry, target, name)
+        if fault := _component_fault(target):
+            raise PluginError(f"{kind} '{name}' of {entry.owner}: {entry.spec.target} {fault}")
+        found: type = target
         return found
 
     def members(self, entry: Entry) -> tuple[str, ...]:
-        """Return the full names of a family's members, by reading sources rather than importing."""
-        vendor = entry.name.partition("/")[0]
-        return tuple(f"{vendor}/{member}" for member in _import_target(entry).members())
+        """Return the full names of a family's members, by reading sources rather than importing.
+
+        Raises:
+            PluginError: if the family's target cannot be imported or fails to list them.
+        """
+        return _members(entry, _import_target(entry))
+
+    def _member(self, entry: Entry, family: Any, name: str) -> object:
+        members = list(_members(entry, family))
+        if name not in members:
+            listing = f"ddrank list {entry.kind} '{entry.name}'"
+            raise PluginError(f"no {entry.kind} '{name}'{nearest(name, members)}; see {listing}")
+        try:
+            return family.component(name.partition("/")[2])
+        except CONTAINED as error:  # the plugin boundary
+            raise PluginError(f"{entry.kind} '{name}' of {entry.owner} fails: {one_line(error)}") from error
+
+    def _family(self, kind: str, name: str) -> Entry | None:
+        vendor, slash, member = name.partition("/")
+        return self._entries.get((kind, f"{vendor}/*")) if slash and member != "*" else None
 
     def _unknown(self, kind: str, name: str) -> str:
-        known = [e.name for e in self.entries(kind)]
-        line = f"no {kind} '{name}'{nearest(name, known)}; see 'ddrank list {kind}'"
         elsewhere = [k for (k, n) in self._entries if n == name and k != kind]
         if elsewhere:
-            line = f"'{name}' is a {elsewhere[0]}, not a {kind}; see 'ddrank list {kind}'"
-        broken = self._faults_behind(name)
-        return f"{line} ({broken})" if broken else line
+            return f"'{name}' is {a_kind(elsewhere[0])}, not {a_kind(kind)}; see 'ddrank list {kind}'"
+        if broken := self._faults_behind(name):
+            return f"no {kind} '{name}'; {broken}"
+        hint = nearest(name, [entry.name for entry in self.entries(kind)])
+        return f"no {kind} '{name}'{hint}; see 'ddrank list {kind}'"
 
     def _faults_behind(self, name: str) -> str:
-        """Name the broken plugins that may have brought this name: the vendor's, else every one."""
-        vendor = name.partition("/")[0] if "/" in name else None
-        faults = [f for f in self.host.faults if vendor is None or vendor in f"{f.plugin.distribution}:{f.plugin.name}"]
-        return "; ".join(str(fault) for fault in faults)
+        """Name the broken plugins that may have brought this name: the vendor's, else all that could."""
+        vendor, slash, _ = name.partition("/")
+        faults = [fault for fault in self.host.faults if slash or fault.plugin.is_first_party]
+        of_vendor = (
+            [f for f in faults if vendor in f"{f.plugin.distribution}:{f.plugin.name}"] if slash else []
+        )
+        return "; ".join(str(fault) for fault in of_vendor or faults)
 
 
-def _manifest_fault(kind: str, plugin: Plugin, specs: object) -> str | None:
-    if not isinstance(specs, Iterable) or isinstance(specs, (str, bytes)):
-        return f"its hook {HOOKS[kind]} must return a list of ComponentSpec"  # type: ignore[index]
-    for spec in specs:
-        if not isinstance(spec, ComponentSpec):
-            return f"its hook {HOOKS[kind]} returned {spec!r}, not a ComponentSpec"  # type: ignore[index]
-        if "/" not in spec.name and not plugin.is_first_party:
-            return f"'{spec.name}' is a bare name, which only {FIRST_PARTY} may use; call it 'vendor/{spec.name}'"
-        if spec.target.count(":") != 1:
-            return f"the target '{spec.target}' of '{spec.name}' is not of the form 'module:Class'"
+def a_kind(kind: str) -> str:
+    """Return the kind with its article: `a loss`, `an augmentation`."""
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+
+
+def _manifest_fault(kind: Kind, plugin: Plugin, spec: object) -> str | None:
+    if not isinstance(spec, ComponentSpec):
+        return f"its hook {HOOKS[kind]} returned {_shown(spec)}, not a ComponentSpec"
+    if not all(isinstance(text, str) for text in attrs.astuple(spec)):
+        return f"its hook {HOOKS[kind]} returned {_shown(spec)}, whose fields are not all text"
+    if not _NAME.fullmatch(spec.name):
+        return f"'{spec.name}' is not a component's name; it must look like 'vendor/name'"
+    if "/" not in spec.name and not plugin.is_first_party:
+        return f"'{spec.name}' is a bare name, which only {FIRST_PARTY} may use; call it 'vendor/{spec.name}'"
+    if not _TARGET.fullmatch(spec.target):
+        return f"the target '{spec.target}' of '{spec.name}' is not of the form 'module:Class'"
     return None
 
 
-def _conflict(kind: str, name: str, claims: str) -> str:
-    return f"{kind} '{name}' is claimed by {claims}; neither is used, uninstall one"
+def _shown(value: object) -> str:
+    """Return somebody's object as text; its own `__repr__` may be as broken as the rest."""
+    try:
+        text = repr(value)
+    except CONTAINED:
+        text = f"an object of {type(value).__name__}"
+    return text if len(text) <= 100 else f"{text[:97]}..."
 
 
-def _nearest_member(name: str, members: list[str]) -> str:
-    vendor = name.partition("/")[0]
-    return nearest(name, [f"{vendor}/{member}" for member in members])
+def _conflict(kind: str, name: str, claims: tuple[str, ...]) -> str:
+    if len(set(claims)) == 1:
+        return f"{kind} '{name}' is claimed {len(claims)} times by {claims[0]}; it is not used"
+    return f"{kind} '{name}' is claimed by {' and '.join(claims)}; neither is used, uninstall one"
+
+
+def _component_fault(target: object) -> str | None:
+    if not isinstance(target, type) or not attrs.has(target):
+        return "is not a class made with ddrank_core.component"
+    try:
+        fields = parameters_of(target)
+    except CONTAINED as error:  # the plugin boundary: resolving annotations runs them
+        return f"has a field whose type cannot be resolved: {one_line(error)}"
+    if any(field.name == "use" for field in fields):
+        return "has a parameter 'use', which in a config names the component"
+    return None
+
+
+def _members(entry: Entry, family: Any) -> tuple[str, ...]:
+    vendor = entry.name.partition("/")[0]
+    try:
+        return tuple(f"{vendor}/{member}" for member in family.members())
+    except CONTAINED as error:  # the plugin boundary
+        raise PluginError(
+            f"{entry.kind} '{entry.name}' of {entry.owner} cannot list its members: {one_line(error)}"
+        ) from error
 
 
 def _import_target(entry: Entry) -> Any:
     module, _, attribute = entry.spec.target.partition(":")
     try:
         return getattr(import_module(module), attribute)
-    except (Exception, SystemExit) as error:  # the plugin boundary: the module is somebody else's
+    except CONTAINED as error:  # the plugin boundary: the module is somebody else's
         raise PluginError(
             f"{entry.kind} '{entry.name}' of {entry.owner} cannot be loaded from "
             f"{entry.spec.target}: {one_line(error)}"

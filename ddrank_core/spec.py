@@ -49,6 +49,15 @@ class ComponentSpec:
         return self.name.endswith("/*")
 
 
+class ParameterError(ValueError):
+    """A parameter that is out of its range: which one, and what is wrong with it."""
+
+    def __init__(self, parameter: str, problem: str) -> None:
+        super().__init__(f"{parameter}: {problem}")
+        self.parameter = parameter
+        self.problem = problem
+
+
 def parameter(
     doc: str,
     *,
@@ -66,7 +75,7 @@ def parameter(
     None. A list or dict default is not allowed: use a tuple.
 
     Raises:
-        ValueError: when the component is made with a value out of range; the config
+        ParameterError: when the component is made with a value out of range; the config
             loader turns it into one line that names the field.
 
     Example:
@@ -78,17 +87,19 @@ def parameter(
             return
         # `not value > bound` rather than `value <= bound`: NaN fails every comparison.
         if minimum is not None and not value >= minimum:
-            raise ValueError(f"must be at least {minimum:g}, got {value!r}")
+            raise ParameterError(attribute.name, f"must be at least {minimum:g}, got {value!r}")
         if above is not None and not value > above:
-            raise ValueError(f"must be greater than {above:g}, got {value!r}")
+            raise ParameterError(attribute.name, f"must be greater than {above:g}, got {value!r}")
         if maximum is not None and not value <= maximum:
-            raise ValueError(f"must be at most {maximum:g}, got {value!r}")
+            raise ParameterError(attribute.name, f"must be at most {maximum:g}, got {value!r}")
         if below is not None and not value < below:
-            raise ValueError(f"must be less than {below:g}, got {value!r}")
+            raise ParameterError(attribute.name, f"must be less than {below:g}, got {value!r}")
         if check is not None and (problem := check(value)):
-            raise ValueError(problem)
+            raise ParameterError(attribute.name, problem)
 
-    return attrs.field(default=default, validator=validate, metadata={"doc": doc})
+    bounds = {"minimum": minimum, "above": above, "maximum": maximum, "below": below}
+    given = {name: bound for name, bound in bounds.items() if bound is not None}
+    return attrs.field(default=default, validator=validate, metadata={"doc": doc, **given})
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(parameter,))
@@ -111,5 +122,5 @@ def component(cls: _Class) -> _Class:
 
 def parameters_of(cls: type) -> Sequence[attrs.Attribute[Any]]:
     """Return the parameters of a component class, in order, with their types resolved."""
-    attrs.resolve_types(cls)
-    return attrs.fields(cls)
+    fields: Sequence[attrs.Attribute[Any]] = attrs.fields(attrs.resolve_types(cls))
+    return fields

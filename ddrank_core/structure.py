@@ -10,7 +10,7 @@ import os
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
@@ -23,8 +23,9 @@ from cattrs.errors import (
     IterableValidationError,
     IterableValidationNote,
 )
+from cattrs.gen import make_dict_structure_fn
 
-from ddrank_core.errors import ConfigError, DDRankError, nearest
+from ddrank_core.errors import ConfigError, DDRankError, nearest, one_line
 from ddrank_core.protocols import (
     Architecture,
     Augmentation,
@@ -36,8 +37,8 @@ from ddrank_core.protocols import (
     Schedule,
     Selection,
 )
-from ddrank_core.registry import Entry, Registry
-from ddrank_core.spec import parameters_of
+from ddrank_core.registry import Entry, Registry, a_kind
+from ddrank_core.spec import ParameterError
 
 _Component = TypeVar("_Component", covariant=True)
 
@@ -77,17 +78,19 @@ class Structurer:
         self._registry = registry
         self._folder = folder
         self._converter = cattrs.Converter(forbid_extra_keys=True, detailed_validation=True)
+        # Of the hooks by shape, cattrs asks the last one first.
+        self._converter.register_structure_hook_factory(attrs.has, self._class_hook)
+        by_shape = self._converter.register_structure_hook_func
+        by_shape(_is_tuple, self._structure_tuple)
+        by_shape(lambda t: _origin(t) is Literal, _structure_literal)
+        by_shape(_is_union, self._structure_union)
+        by_shape(lambda t: _origin(t) is Chosen, self._structure_chosen)
         hook = self._converter.register_structure_hook
         hook(int, _structure_int)
         hook(float, _structure_float)
         hook(str, _structure_str)
         hook(bool, _structure_bool)
         hook(Path, self._structure_path)
-        by_shape = self._converter.register_structure_hook_func
-        by_shape(_is_tuple, self._structure_tuple)
-        by_shape(lambda t: typing.get_origin(t) is Literal, _structure_literal)
-        by_shape(_is_union, self._structure_union)
-        by_shape(lambda t: typing.get_origin(t) is Chosen, self._structure_chosen)
 
     def structure(self, value: Any, cls: type, where: str) -> Any:
         """Return `value` as an object of `cls`.
@@ -96,18 +99,30 @@ class Structurer:
             ConfigError: one line, that starts with `where` and names the field.
         """
         try:
-            return self._structure(value, cls)
+            return self._converter.structure(value, cls)
         except Exception as error:
-            faults = list(_faults(error, ""))
-            path, message = faults[0]
-            more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+            (path, message), *others = _in_order(list(_faults(error, "")))
+            more = f" (and {len(others)} more)" if others else ""
             raise ConfigError(f"{where}: {path + ': ' if path else ''}{message}{more}") from error
 
-    def _structure(self, value: Any, cls: Any) -> Any:
-        # cattrs would answer a list or a string with an obscure error about its keys.
-        if isinstance(cls, type) and attrs.has(cls) and not isinstance(value, Mapping):
-            raise FieldError(f"must be a mapping of fields, got {_shown(value)}")
-        return self._converter.structure(value, cls)
+    def field(self, name: str, value: Any, cls: Any) -> Any:
+        """Return `value` as `cls`; an error names the field, as in a class that has it."""
+        try:
+            return self._converter.structure(value, cls)
+        except Exception as error:
+            error.add_note(AttributeValidationNote("", name, cls))
+            raise ClassValidationError("field", [error], cls) from error
+
+    def _class_hook(self, cls: type) -> Callable[[Any, Any], Any]:
+        from_mapping: Callable[[Any, Any], Any] = make_dict_structure_fn(cls, self._converter)
+
+        def structure_class(value: Any, _: Any) -> Any:
+            # cattrs would answer a list or a string with an obscure error about its keys.
+            if not isinstance(value, Mapping):
+                raise FieldError(f"must be a mapping of fields, got {_shown(value)}")
+            return from_mapping(value, cls)
+
+        return structure_class
 
     def _structure_path(self, value: Any, _: Any) -> Path:
         text = _structure_str(value, str)
@@ -125,7 +140,7 @@ class Structurer:
         for index, item in enumerate(value):
             try:
                 item_type = types_[0] if many else types_[index]
-                result.append(item if item_type is Any else self._structure(item, item_type))
+                result.append(item if item_type is Any else self._converter.structure(item, item_type))
             except Exception as error:
                 error.add_note(IterableValidationNote("", index, cls))
                 errors.append(error)
@@ -141,7 +156,7 @@ class Structurer:
         errors: list[Exception] = []
         for option in options:
             try:
-                return self._structure(value, option)
+                return self._converter.structure(value, option)
             except Exception as error:
                 errors.append(error)
         if len(options) == 1:
@@ -155,13 +170,14 @@ class Structurer:
     def chosen(self, kind: str, value: Any) -> Chosen[Any]:
         """Return the component that `{use: NAME, parameter: value, ...}` (or just NAME) chooses."""
         given = {"use": value} if isinstance(value, str) else value
-        if not isinstance(given, Mapping) or not isinstance(given.get("use"), str):
-            raise FieldError(f"must be a mapping with 'use: NAME' (a {kind}), got {_shown(value)}")
-        name = given["use"]
+        if not isinstance(given, Mapping):
+            raise FieldError(f"must be {a_kind(kind)}: its name, or 'use: NAME' and its parameters")
+        if "use" not in given:
+            raise FieldError(f"'use: NAME' is missing, which names {a_kind(kind)}")
+        name = self.field("use", given["use"], str)
         fields = {key: item for key, item in given.items() if key != "use"}
         cls = self._registry.load(kind, name)
-        parameters_of(cls)
-        made = self._structure(fields, cls)
+        made: Any = self._converter.structure(fields, cls)
         return Chosen(name, made, self._registry.find(kind, name), tuple(fields))
 
 
@@ -187,7 +203,7 @@ def type_name(cls: Any) -> str:
     names = {int: "whole number", float: "number", str: "text", bool: "true or false", Path: "path"}
     if cls in names:
         return names[cls]
-    origin, args = typing.get_origin(cls), typing.get_args(cls)
+    origin, args = _origin(cls), typing.get_args(cls)
     if origin is Literal:
         return " | ".join(str(a) for a in args)
     if origin is tuple:
@@ -198,7 +214,7 @@ def type_name(cls: Any) -> str:
         rest = [type_name(a) for a in args if a is not type(None)]
         return ", or ".join([*rest, "null"] if type(None) in args else rest)
     if origin is Chosen:
-        return f"a {KIND_OF[args[0]]}"
+        return a_kind(KIND_OF[args[0]])
     return "any value" if cls is Any else getattr(cls, "__name__", str(cls))
 
 
@@ -236,12 +252,16 @@ def _structure_literal(value: Any, cls: Any) -> Any:
     raise FieldError(f"must be one of {', '.join(map(str, choices))}, got {_shown(value)}{hint}")
 
 
+def _origin(cls: Any) -> Any:
+    return typing.get_origin(cls)
+
+
 def _is_tuple(cls: Any) -> bool:
-    return typing.get_origin(cls) is tuple or cls is tuple
+    return _origin(cls) is tuple or cls is tuple
 
 
 def _is_union(cls: Any) -> bool:
-    return typing.get_origin(cls) in (typing.Union, types.UnionType)
+    return _origin(cls) in (typing.Union, types.UnionType)
 
 
 def _expand_environment(text: str) -> str:
@@ -261,23 +281,50 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _faults(error: BaseException, path: str) -> typing.Iterator[tuple[str, str]]:
+def _faults(error: BaseException, path: str) -> Iterator[tuple[str, str]]:
     """Yield (path, message) for every wrong field in a nested cattrs error."""
     if isinstance(error, (ClassValidationError, IterableValidationError)):
         for inner in error.exceptions:
-            yield from _faults(inner, path + _step(inner, path))
+            step = path + _step(inner, path)
+            if isinstance(inner, KeyError):
+                # cattrs reports a missing field as the KeyError of reading it.
+                yield step, _missing(error, inner)
+            else:
+                yield from _faults(inner, step)
     elif isinstance(error, ForbiddenExtraKeysError):
         known = [field.name for field in attrs.fields(error.cl)]
         for extra in sorted(map(str, error.extra_fields)):
             options = "; it has " + ", ".join(known) if known else "; it has no parameters"
-            yield _join(path, extra), f"unknown field{nearest(extra, known) or options}"
-    elif isinstance(error, KeyError):
-        # cattrs reports a missing field as the KeyError of reading it.
-        yield path, "missing"
+            yield _join(path, extra), f"{_UNKNOWN}{nearest(extra, known) or options}"
+    elif isinstance(error, ParameterError):
+        yield _join(path, error.parameter), error.problem
     elif isinstance(error, (DDRankError, FieldError, ValueError, TypeError)):
         yield path, str(error)
     else:
-        raise error
+        # What a component's own checks may raise; the chain keeps the traceback.
+        yield path, f"cannot be used: {one_line(error)}"
+
+
+_UNKNOWN = "unknown field"
+_MISSING = "missing"
+
+
+def _missing(error: ClassValidationError | IterableValidationError, inner: KeyError) -> str:
+    for field in attrs.fields(error.cl) if attrs.has(error.cl) else ():
+        if inner.args == (field.name,):
+            return f"{_MISSING} ({type_name(field.type)}: {field.metadata.get('doc', '')})"
+    return one_line(inner)
+
+
+def _in_order(faults: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Put misspelt fields first, without the field that is missing because of the misspelling."""
+    meant = {
+        _join(path.rpartition(".")[0], match.group(1))
+        for path, message in faults
+        if message.startswith(_UNKNOWN) and (match := re.search(r"did you mean '(.+)'\?", message))
+    }
+    left = [(p, m) for p, m in faults if not (p in meant and m.startswith(_MISSING))]
+    return sorted(left, key=lambda fault: not fault[1].startswith(_UNKNOWN))
 
 
 def _step(error: BaseException, path: str) -> str:

@@ -122,8 +122,8 @@ def _soften(soft: Tensor, kind: SoftKind, temperature: float) -> Tensor:
         return (soft / temperature).softmax(dim=1)
     if temperature == 1.0:
         return soft
-    powered = soft ** (1 / temperature)
-    return powered / powered.sum(dim=1, keepdim=True)
+    # Not `soft ** (1 / T)`: at a small T every class could underflow, and 0 / 0 is NaN.
+    return (soft.log() / temperature).softmax(dim=1)
 
 
 @attrs.frozen(kw_only=True)

@@ -8,37 +8,45 @@ from typing import Any
 
 import yaml
 
-from ddrank_core.errors import ConfigError
+from ddrank_core.errors import ConfigError, one_line
 
 MAX_BYTES = 1 << 20
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses aliases (they can explode) and keys that stand twice."""
+    """SafeLoader that refuses tags, aliases (they can explode) and keys that are no text or stand twice."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark
-            raise yaml.MarkedYAMLError(problem="aliases (*name) are not allowed", problem_mark=mark)
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.AliasEvent):
+            raise _fault(f"aliases (*{event.anchor}) are not allowed", event)
+        if getattr(event, "tag", None) not in (None, "!"):
+            raise _fault(f"tags ({event.tag}) are not allowed", event)
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         seen = set()
-        for key_node, _ in node.value:
-            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
-            if not isinstance(key, str):
-                raise yaml.MarkedYAMLError(problem="a key must be plain text", problem_mark=key_node.start_mark)
-            if key in seen:
-                raise yaml.MarkedYAMLError(problem=f"'{key}' stands twice", problem_mark=key_node.start_mark)
-            seen.add(key)
+        for key, _ in node.value:
+            # YAML 1.1 reads the keys on, yes, 1 and << as something other than text.
+            if key.tag != "tag:yaml.org,2002:str":
+                raise _fault(
+                    f"a key must be text; '{key.value}' needs quotes" if key.value else "no key", key
+                )
+            if key.value in seen:
+                raise _fault(f"'{key.value}' stands twice", key)
+            seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+def _fault(problem: str, at: Any) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=at.start_mark)
 
 
 # YAML 1.1, which PyYAML keeps to, reads 1e-3 as text; every author of a config means a number.
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d[\d_]*)(\.[\d_]*)?([eE][-+]?\d+)$"),
-    list("-+0123456789"),
+    re.compile(r"^[-+]?(\d[\d_]*(\.[\d_]*)?|\.\d[\d_]*)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
 )
 
 
@@ -49,13 +57,16 @@ def parse(text: str, where: str) -> Any:
         ConfigError: one line with `where`, the line number and what is wrong.
     """
     try:
-        return yaml.load(text, _Loader)  # noqa: S506  # _Loader is a SafeLoader
+        return yaml.load(text, _Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        line = f":{mark.line + 1}" if mark else ""
-        raise ConfigError(f"{where}{line}: {error.problem or error.context}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{where}: cannot be read as YAML ({type(error).__name__})") from error
+        line = f":{mark.line + 1}" if mark and "\n" in text else ""
+        problem = ": ".join(part for part in (error.context, error.problem) if part)
+        raise ConfigError(f"{where}{line}: {problem}") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(f"{where}: cannot be read as YAML: {one_line(error)}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{where}: nested too deeply") from error
 
 
 def read(path: Path) -> Any:

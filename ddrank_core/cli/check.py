@@ -1,0 +1,37 @@
+"""`ddrank check`: everything that `ddrank run` would refuse, without training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ddrank_core.cli.options import device_option, overrides_option
+
+
+@click.command("check")
+@click.argument("config", type=click.Path(path_type=Path))
+@overrides_option
+@device_option
+def command(config: Path, overrides: tuple[str, ...], device: str) -> None:
+    """Validate CONFIG, its data, networks and checkpoints; say what a run would do, and train nothing."""
+    from ddrank_core.cli.problems import warn
+    from ddrank_core.config import load_run
+    from ddrank_core.registry import default_registry
+
+    registry = default_registry()
+    warn(registry.problems)
+    settings = load_run(config, registry, overrides)
+    # From here on torch is needed, which costs seconds to import.
+    from ddrank_core.engine.device import describe, resolve
+    from ddrank_core.engine.prepare import prepare
+
+    place = resolve(device)
+    prepared = prepare(settings, str(config), registry, place)
+    plan = prepared.plan
+    arms = ", ".join(arm.name if arm.same_as is None else f"{arm.name} (= {arm.same_as})" for arm in plan.arms)
+    click.echo(f"{config}: good")
+    click.echo(f"  arms: {arms}")
+    click.echo(f"  learning rates: {', '.join(f'{rate:g}' for rate in plan.candidates)}")
+    click.echo(f"  trials: {plan.count()}, {plan.repeats} repeats, protocol {settings.protocol.use}")
+    click.echo(f"  device: {describe(place)}")

@@ -1,0 +1,157 @@
+"""`ddrank distill`: make a distilled set with a distillation method."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ddrank_core.cli.options import device_option, overrides_option
+
+if TYPE_CHECKING:
+    import torch
+
+    from ddrank_core.config import DistillConfig
+    from ddrank_core.types import DistilledSet, RealData
+
+
+@click.command("distill")
+@click.argument("config", type=click.Path(path_type=Path))
+@overrides_option
+@device_option
+@click.option("--force", is_flag=True, help="Replace the output file if it exists.")
+def command(config: Path, overrides: tuple[str, ...], device: str, force: bool) -> None:
+    """Distil a data set as CONFIG says, into the .safetensors file that it names."""
+    from ddrank_core.cli.problems import warn
+    from ddrank_core.config import load_distill
+    from ddrank_core.registry import default_registry
+
+    registry = default_registry()
+    warn(registry.problems)
+    settings = load_distill(config, registry, overrides)
+    _check_output(settings.output, str(config), force)
+    # From here on torch is needed, which costs seconds to import.
+    from ddrank_core.data.distilled import save
+    from ddrank_core.engine.device import resolve
+
+    place = resolve(device)
+    data = settings.dataset.component.load()
+    _check_student(settings, data, str(config))
+    started = time.perf_counter()
+    distilled = _distil(settings, data, place)
+    settings.output.parent.mkdir(parents=True, exist_ok=True)
+    save(distilled, settings.output)
+    shape = "x".join(map(str, distilled.images.shape[1:]))
+    click.echo(
+        f"wrote {settings.output}: {settings.ipc} images for each of {distilled.num_classes} classes of "
+        f"{settings.dataset.use}, {shape}, by {settings.method.use} in {time.perf_counter() - started:.0f} s"
+    )
+
+
+def _check_output(output: Path, where: str, force: bool) -> None:
+    """Find out before the work, not after it, that its result cannot be written."""
+    from ddrank_core.errors import ConfigError
+
+    if output.is_dir():
+        raise ConfigError(f"{where}: output: {output} is a folder; name a file")
+    if output.exists() and not force:
+        raise ConfigError(f"{where}: output: {output} exists; give --force to replace it, or another output")
+    folder = next(parent for parent in output.parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise ConfigError(f"{where}: output: nothing can be written in {folder}")
+
+
+def _check_student(config: DistillConfig, data: RealData, where: str) -> None:
+    """Build the student once, and throw it away, to refuse one that cannot take the images."""
+    import torch
+
+    from ddrank_core.errors import ConfigError
+
+    with torch.random.fork_rng(devices=[]):
+        try:
+            config.student.component.build(data.num_classes, data.image_shape)
+        except ValueError as error:
+            raise ConfigError(f"{where}: student: {error}") from error
+
+
+def _distil(config: DistillConfig, data: RealData, place: torch.device) -> DistilledSet:
+    """Run the method, check what it returns, and add to it how it was made."""
+    import attrs
+
+    from ddrank_core.engine.device import deterministic
+    from ddrank_core.errors import DDRankError, RunFailed, one_line
+
+    whose = f"method '{config.method.use}' of {config.method.entry.owner}"
+    with _progress(f"{config.name} on {place}") as report, deterministic(place):
+        try:
+            distilled = config.method.component.distill(
+                data, config.student.component, config.ipc, str(place), config.seed, report
+            )
+        except DDRankError:
+            raise
+        except Exception as error:  # the plugin boundary
+            raise RunFailed(f"{whose} failed: {one_line(error)}") from error
+    _check_result(distilled, data, config.ipc, whose)
+    return attrs.evolve(distilled, info={**distilled.info, **_provenance(config)})
+
+
+def _check_result(distilled: DistilledSet, data: RealData, ipc: int, whose: str) -> None:
+    from ddrank_core.data.checks import check_against, validate
+    from ddrank_core.errors import DataError, RunFailed
+
+    if not bool(distilled.images.isfinite().all()):
+        raise RunFailed(f"{whose} diverged to NaN or Inf; lower its learning rate (nothing is written)")
+    try:
+        validate(distilled, whose)
+        check_against(distilled, data, ipc, whose)
+    except DataError as error:
+        raise RunFailed(f"{error} (nothing is written)") from error
+
+
+def _provenance(config: DistillConfig) -> dict[str, Any]:
+    """Return what it takes to make the same set again, without where it was written."""
+    import torch
+
+    from ddrank_core import __version__
+    from ddrank_core.structure import plain
+
+    fields = ("student", "ipc", "seed")
+    return {
+        "dataset": config.dataset.use,
+        "method": config.method.use,
+        "config": {"method": plain(config.method), **{name: plain(getattr(config, name)) for name in fields}},
+        "versions": {"ddrank": __version__, "torch": torch.__version__},
+    }
+
+
+@contextmanager
+def _progress(title: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar with the time left on stderr, or a line every tenth where stderr is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _lines(title)
+        return
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda step, steps: bar.update(task, completed=step, total=steps)
+
+
+def _lines(title: str) -> Callable[[int, int], None]:
+    started = time.monotonic()
+
+    def report(step: int, steps: int) -> None:
+        if step * 10 // steps == (step - 1) * 10 // steps:
+            return
+        left = (time.monotonic() - started) / step * (steps - step)
+        click.echo(f"{title}: {step} of {steps}, {left:.0f} s left", err=True)
+
+    return report

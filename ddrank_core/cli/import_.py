@@ -1,0 +1,111 @@
+"""`ddrank import`: turn what a method published into a distilled set of this project."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from ddrank_core.types import DistilledSet
+
+
+def _numbers(_context: click.Context, option: click.Parameter, text: str | None) -> tuple[float, ...]:
+    from ddrank_core.errors import ConfigError
+
+    try:
+        return tuple(float(item) for item in text.split(",")) if text is not None else ()
+    except ValueError as error:
+        raise ConfigError(f"--{option.name} {text}: must be numbers with commas, one per channel") from error
+
+
+def _pairs(_context: click.Context, _option: click.Parameter, texts: tuple[str, ...]) -> dict[str, str]:
+    from ddrank_core.errors import ConfigError
+
+    pairs = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"--info {text}: must look like key=value, such as method=DM")
+        pairs[key] = value
+    return pairs
+
+
+_FILE = click.Path(path_type=Path)
+
+
+@click.command("import")
+@click.argument("source", type=_FILE)
+@click.argument("output", type=_FILE)
+@click.option("--dataset", metavar="NAME", help="The data set it stands for: mnist, cifar10, ...")
+@click.option("--space", type=click.Choice(["unit", "normalised", "zca"]), help="What the pixel values are.")
+@click.option("--mean", callback=_numbers, metavar="A,B,C", help="The mean its images were normalised with.")
+@click.option("--std", callback=_numbers, metavar="A,B,C", help="The standard deviation, likewise.")
+@click.option("--num-classes", type=click.IntRange(min=1), help="Where --dataset does not say it.")
+@click.option("--soft-kind", type=click.Choice(["logits", "probabilities"]), help="What its soft labels are.")
+@click.option("--experiment", type=click.IntRange(min=0), help="Which of a DC file's experiments, from 0.")
+@click.option("--labels", type=_FILE, help="The labels file, if SOURCE is an images file.")
+@click.option("--soft-labels", type=_FILE, help="The soft labels file, beside hard labels.")
+@click.option("--lr", type=_FILE, help="The file with the learning rate.")
+@click.option(
+    "--info", multiple=True, callback=_pairs, metavar="KEY=VALUE", help="A note to keep: method=DM, ..."
+)
+@click.option("--force", is_flag=True, help="Replace OUTPUT if it exists.")
+def command(source: Path, output: Path, force: bool, **options: Any) -> None:
+    """Turn SOURCE, as a distillation method published it, into OUTPUT (.safetensors).
+
+    SOURCE is the .pt file of the DC family; an images .pt file, or a folder with images*.pt,
+    labels*.pt and perhaps lr*.pt; or a folder with one folder of pictures per class.
+    """
+    from ddrank_core.data import distilled
+    from ddrank_core.data.importers import ImportOptions, read_source
+
+    _check_output(output, force)
+    imported = read_source(source, ImportOptions(**options))
+    distilled.save(imported, output)
+    click.echo(f"imported {_describe(imported)}")
+    click.echo(f"wrote {output} (sha256 {distilled.digest(output)})")
+
+
+def _check_output(output: Path, force: bool) -> None:
+    """Find out before the work, not after it, that its result cannot be written."""
+    from ddrank_core.errors import ConfigError
+
+    if output.suffix != ".safetensors":
+        raise ConfigError(f"{output}: OUTPUT must end in .safetensors")
+    if not output.parent.is_dir():
+        raise ConfigError(f"{output}: OUTPUT: no such folder: {output.parent}")
+    if output.is_dir():
+        raise ConfigError(f"{output}: OUTPUT is a folder; name a file")
+    if output.exists() and not force:
+        raise ConfigError(f"{output}: exists; give --force to replace it, or another OUTPUT")
+
+
+def _describe(imported: DistilledSet) -> str:
+    counts = imported.labels.bincount(minlength=imported.num_classes)
+    fewest, most = int(counts.min()), int(counts.max())
+    facts = [
+        f"{len(imported.images)} images {'x'.join(map(str, imported.images.shape[1:]))}",
+        f"{imported.num_classes} classes",
+        f"IPC {most}" if fewest == most else f"{fewest} to {most} images per class",
+        f"{imported.space.kind} space",
+    ]
+    if imported.soft_labels is not None:
+        facts.append(f"soft labels ({imported.soft_kind})")
+    if imported.learning_rate is not None:
+        facts.append(f"learning rate {imported.learning_rate:g}")
+    experiment = imported.info.get("experiment")
+    if experiment:
+        facts.append(f"experiment {experiment['index']} of {experiment['of']} (from 0)")
+    for network, values in imported.info.get("recorded_accuracies", {}).items():
+        facts.append(f"recorded accuracy {_percent(values)} ({network}, {len(values)} trainings)")
+    return ", ".join(facts)
+
+
+def _percent(accuracies: list[float]) -> str:
+    """Return mean and population standard deviation, as the DC family prints them."""
+    mean = math.fsum(accuracies) / len(accuracies)
+    spread = math.sqrt(math.fsum((value - mean) ** 2 for value in accuracies) / len(accuracies))
+    return f"{100 * mean:.2f} ± {100 * spread:.2f} %"

@@ -1,0 +1,72 @@
+"""`ddrank list`: every component that a config can name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+import click
+
+from ddrank_core.cli.text import table
+
+if TYPE_CHECKING:
+    from ddrank_core.registry import Entry, Registry
+
+
+@click.command("list")
+@click.argument("kind", required=False)
+@click.argument("pattern", required=False)
+def command(kind: str | None, pattern: str | None) -> None:
+    """List the components of KIND, or of every kind, with a summary of each.
+
+    PATTERN keeps the names that match it, with * and ?. A name like timm/* stands for a whole
+    family; a pattern with its vendor lists the members:
+
+    \b
+        ddrank list loss
+        ddrank list architecture 'timm/resnet*'
+
+    A plugin that cannot be used is named on stderr; the others are listed.
+    """
+    from ddrank_core.cli.kinds import kind_of
+    from ddrank_core.cli.problems import warn
+    from ddrank_core.registry import ALL_KINDS, default_registry
+
+    kinds = [kind_of(kind)] if kind else list(ALL_KINDS)
+    registry = default_registry()
+    warn(registry.problems)
+    if pattern:
+        click.echo(table(_matches(registry, kinds[0], pattern)))
+    elif kind:
+        click.echo(table(_rows(registry.entries(kinds[0]))))
+    else:
+        sections = ((k, registry.entries(k)) for k in kinds)
+        click.echo("\n\n".join(f"{k}\n{table(_rows(entries), '  ')}" for k, entries in sections if entries))
+
+
+def _rows(entries: Sequence[Entry]) -> list[tuple[str, str]]:
+    return [(entry.name, _summary(entry)) for entry in entries]
+
+
+def _summary(entry: Entry) -> str:
+    from ddrank_core.plugins import FIRST_PARTY
+
+    owner = "" if entry.distribution == FIRST_PARTY else f" ({entry.owner})"
+    return f"{entry.spec.summary}{owner}"
+
+
+def _matches(registry: Registry, kind: str, pattern: str) -> list[tuple[str, ...]]:
+    from ddrank_core.errors import ConfigError
+
+    plain = [entry for entry in registry.entries(kind) if not entry.spec.is_family]
+    rows: list[tuple[str, ...]] = [
+        (entry.name, _summary(entry)) for entry in plain if fnmatchcase(entry.name, pattern)
+    ]
+    for entry in registry.entries(kind):
+        # Reading a family's members takes a moment, and a pattern without its vendor means none of them.
+        if entry.spec.is_family and pattern.startswith(entry.name.removesuffix("*")):
+            rows += [(name, "") for name in registry.members(entry) if fnmatchcase(name, pattern)]
+    if not rows:
+        raise ConfigError(f"no {kind} matches '{pattern}'; see 'ddrank list {kind}'")
+    return rows

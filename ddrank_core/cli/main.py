@@ -1,0 +1,116 @@
+"""The launcher `ddrank`: finds the command, runs it, and turns every error into one line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import click
+
+from ddrank_core import __version__
+from ddrank_core.cli.text import clean
+from ddrank_core.errors import DDRankError, nearest
+
+COMMANDS = {
+    "run": ("ddrank_core.cli.run", "Train and score a distilled set."),
+    "check": ("ddrank_core.cli.check", "Validate a config without training."),
+    "import": ("ddrank_core.cli.import_", "Convert what a method published into a distilled set."),
+    "distill": ("ddrank_core.cli.distill", "Make a distilled set with a distillation method."),
+    "list": ("ddrank_core.cli.list_", "List components by kind."),
+    "show": ("ddrank_core.cli.show", "Show a component: parameters, documentation, origin."),
+    "plugins": ("ddrank_core.cli.plugins_", "List installed plugins without importing them."),
+}
+"""Command -> the module whose `command` it is, and its line in `ddrank --help`."""
+
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+"""128 + SIGINT and 128 + SIGPIPE, as a shell reports them."""
+
+
+class _Commands(click.Group):
+    """A group that imports a command's module when that command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            ctx.fail(f"no such command '{cmd_name}'{nearest(cmd_name, list(COMMANDS))}")
+        command: click.Command = import_module(COMMANDS[cmd_name][0]).command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.command(
+    "ddrank",
+    cls=_Commands,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.version_option(__version__, message="%(prog)s %(version)s")
+@click.pass_context
+def launcher(ctx: click.Context) -> None:
+    """Score dataset distillation: what the images, the soft labels and the augmentation contribute.
+
+    `ddrank COMMAND --help` explains a command.
+    """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the launcher and return its exit code: 0 done, 2 bad input, 1 a run that failed.
+
+    An exception that nobody raised on purpose is a bug and keeps its traceback.
+    """
+    try:
+        code = _run(list(sys.argv[1:] if arguments is None else arguments))
+        # A closed pipe shows when the buffer is written, which would otherwise be after this function.
+        sys.stdout.flush()
+        return code
+    except DDRankError as error:
+        return _fail(str(error), error.exit_code)
+    except click.ClickException as error:
+        return _fail(_usage(error), 2)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted", err=True)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader has gone, as `head` does: nothing is left to say, at exit neither.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+
+
+def _run(arguments: list[str]) -> int:
+    # Not `launcher.main`: it would call an EOFError, which a truncated file raises, an interruption.
+    try:
+        with launcher.make_context("ddrank", arguments) as context:
+            launcher.invoke(context)
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    return 0
+
+
+def _fail(message: str, code: int) -> int:
+    click.echo(f"error: {clean(message)}", err=True)
+    return code
+
+
+def _usage(error: click.ClickException) -> str:
+    """Return one of click's own errors in the words of this project's."""
+    if isinstance(error, click.NoSuchOption):
+        message = f"no such option {error.option_name}{nearest(error.option_name, error.possibilities or [])}"
+    else:
+        message = error.format_message().rstrip(".")
+        message = message[:1].lower() + message[1:]
+    context = getattr(error, "ctx", None)
+    return f"{message}; see '{context.command_path} --help'" if context else message
+
+
+if __name__ == "__main__":
+    sys.exit(main())

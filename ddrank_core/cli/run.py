@@ -1,0 +1,130 @@
+"""`ddrank run`: one evaluation of one distilled set, from a config to scores."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ddrank_core.cli.options import device_option, overrides_option
+from ddrank_core.errors import DDRankError, one_line
+
+if TYPE_CHECKING:
+    from ddrank_core.config import RunConfig
+    from ddrank_core.engine.prepare import Prepared
+    from ddrank_core.engine.run import Emit, Outcome
+    from ddrank_core.registry import Registry
+    from ddrank_core.report.record import RunReport
+
+
+class Interrupted(DDRankError):
+    """Ctrl-C in the middle of a run."""
+
+    exit_code = 130
+
+
+@click.command("run")
+@click.argument("config", type=click.Path(path_type=Path))
+@overrides_option
+@device_option
+@click.option("--out", type=click.Path(path_type=Path), help="Run folder.  [default: runs/NAME-DIGEST]")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+def command(config: Path, overrides: tuple[str, ...], device: str, out: Path | None, quiet: bool) -> None:
+    """Evaluate the distilled set of CONFIG, and leave a run folder with its record.
+
+    Trials that are finished are kept: the same command after an interruption goes on where it stopped.
+    """
+    from ddrank_core.cli.problems import warn
+    from ddrank_core.config import load_run
+    from ddrank_core.registry import default_registry
+
+    registry = default_registry()
+    warn(registry.problems)
+    settings = load_run(config, registry, overrides)
+    if quiet:
+        registry.host.without("progress")
+    folder = out or Path("runs") / f"{settings.name}-{settings.digest()[:8]}"
+    # From here on torch is needed, which costs seconds to import.
+    from ddrank_core.engine.device import resolve
+    from ddrank_core.engine.prepare import prepare
+    from ddrank_core.report import folder as run_folder
+
+    prepared = prepare(settings, str(config), registry, resolve(device))
+    run_folder.prepare(folder)
+    _evaluate(prepared, settings, registry, folder)
+
+
+def _evaluate(prepared: Prepared, settings: RunConfig, registry: Registry, folder: Path) -> None:
+    from ddrank_core.engine.run import execute
+    from ddrank_core.events import RunFailed, RunFinished
+    from ddrank_core.report.console import summary
+    from ddrank_core.store import TrialStore, cache_folder
+
+    emit = _emitter(registry)
+    clock = time.perf_counter()
+    store = TrialStore(cache_folder())
+    try:
+        outcome = execute(prepared, store, emit)
+        report = _report(outcome, settings)
+        _write(report, prepared, folder)
+    except BaseException as error:
+        why = "interrupted" if isinstance(error, KeyboardInterrupt) else one_line(error)
+        event = RunFailed(name=settings.name, error=why, seconds=time.perf_counter() - clock)
+        emit("ddrank_run_failed", event)
+        if isinstance(error, KeyboardInterrupt):
+            raise Interrupted("interrupted; finished trials are kept, the same command goes on") from None
+        raise
+    finally:
+        store.close()
+    finished = RunFinished(
+        name=settings.name,
+        folder=folder,
+        scores=outcome.scores,
+        arms=outcome.arms,
+        seconds=time.perf_counter() - clock,
+    )
+    emit("ddrank_run_finished", finished)
+    click.echo(summary(report, click.get_text_stream("stdout").encoding or "utf-8"))
+    click.echo(f"\nrecord and pictures: {folder}")
+
+
+def _emitter(registry: Registry) -> Emit:
+    from ddrank_core.cli.problems import warn
+
+    def emit(hook: str, event: object) -> None:
+        warn(str(fault) for fault in registry.host.notify(hook, event))
+
+    return emit
+
+
+def _report(outcome: Outcome, settings: RunConfig) -> RunReport:
+    from ddrank_core.cli.versions import versions
+    from ddrank_core.report.record import RunReport as Report
+    from ddrank_core.report.record import components_of
+
+    return Report(
+        config=settings,
+        device=outcome.device,
+        precision=settings.precision,
+        scores=outcome.scores,
+        arms=outcome.arms,
+        trials=outcome.trials,
+        protocol=outcome.protocol,
+        components=components_of(settings),
+        versions=versions(),
+        data=outcome.data,
+        teachers=outcome.teachers,
+        notes=outcome.notes,
+        started=outcome.started,
+        seconds=outcome.seconds,
+    )
+
+
+def _write(report: RunReport, prepared: Prepared, folder: Path) -> None:
+    from ddrank_core.engine.prepare import unit_images
+    from ddrank_core.report.folder import write
+
+    images, labels = unit_images(prepared).numpy(), prepared.distilled.labels.numpy()
+    write(report, images, labels, prepared.real.class_names, folder)

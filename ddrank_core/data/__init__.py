@@ -1,0 +1,1 @@
+"""Images on disk: distilled sets, and what methods publish turned into them."""

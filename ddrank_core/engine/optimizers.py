@@ -1,0 +1,81 @@
+"""The engine's optimisers. The learning rate is the protocol's, so none of them has one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from ddrank_core.spec import component, parameter
+
+if TYPE_CHECKING:
+    from torch import nn, optim
+
+
+@component
+class SGD:
+    """Stochastic gradient descent with momentum and weight decay (L2, on every parameter)."""
+
+    momentum: float = parameter("share of the last step that is kept", default=0.9, minimum=0, below=1)
+    weight_decay: float = parameter("added to the gradient, times the weight", default=0.0005, minimum=0)
+    nesterov: bool = parameter("look ahead along the momentum", default=False)
+
+    def __attrs_post_init__(self) -> None:
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov needs a momentum above 0")
+
+    def build(self, parameters: Iterable[nn.Parameter], learning_rate: float) -> optim.Optimizer:
+        """Return torch's SGD at `learning_rate`."""
+        from torch.optim import SGD as TorchSGD
+
+        return TorchSGD(
+            parameters,
+            lr=learning_rate,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            nesterov=self.nesterov,
+            fused=True,
+        )
+
+
+@component
+class Adam:
+    """Adam with L2 weight decay. Source: Kingma & Ba 2015."""
+
+    betas: tuple[float, float] = parameter("decay of the two moment estimates", default=(0.9, 0.999))
+    eps: float = parameter("keeps the division finite", default=1e-8, above=0)
+    weight_decay: float = parameter("added to the gradient, times the weight", default=0.0005, minimum=0)
+
+    def build(self, parameters: Iterable[nn.Parameter], learning_rate: float) -> optim.Optimizer:
+        """Return torch's Adam at `learning_rate`."""
+        from torch.optim import Adam as TorchAdam
+
+        return TorchAdam(
+            parameters,
+            lr=learning_rate,
+            betas=self.betas,
+            eps=self.eps,
+            weight_decay=self.weight_decay,
+            fused=True,
+        )
+
+
+@component
+class AdamW:
+    """Adam with decoupled weight decay. Source: Loshchilov & Hutter 2019."""
+
+    betas: tuple[float, float] = parameter("decay of the two moment estimates", default=(0.9, 0.999))
+    eps: float = parameter("keeps the division finite", default=1e-8, above=0)
+    weight_decay: float = parameter("taken off the weight itself, times the rate", default=0.01, minimum=0)
+
+    def build(self, parameters: Iterable[nn.Parameter], learning_rate: float) -> optim.Optimizer:
+        """Return torch's AdamW at `learning_rate`."""
+        from torch.optim import AdamW as TorchAdamW
+
+        return TorchAdamW(
+            parameters,
+            lr=learning_rate,
+            betas=self.betas,
+            eps=self.eps,
+            weight_decay=self.weight_decay,
+            fused=True,
+        )

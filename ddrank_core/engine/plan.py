@@ -1,0 +1,199 @@
+"""Config -> plan: which arms the asked scores need, and every training they come to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import attrs
+
+from ddrank_core.config import FullRecipe, RunConfig, ScoreName
+from ddrank_core.engine.seed import derive
+from ddrank_core.protocols import Augmentation, LabelMapping, Loss, Optimizer, Schedule
+from ddrank_core.structure import Chosen
+
+ArmName = Literal[
+    "full-hard", "syn-hard", "syn-any", "rdm-any", "syn-aug", "rdm-aug", "syn-naug", "rdm-naug"
+]
+Source = Literal["full", "distilled", "random"]
+Phase = Literal["search", "final"]
+
+_LABEL_ARMS: tuple[ArmName, ...] = ("full-hard", "syn-hard", "syn-any", "rdm-any")
+ARMS_OF: dict[ScoreName, tuple[ArmName, ...]] = {
+    "hlr": ("full-hard", "syn-hard"),
+    "ior": ("syn-any", "rdm-any"),
+    "ior_hlr": _LABEL_ARMS,
+    "lrs": _LABEL_ARMS,
+    "ars": ("syn-aug", "rdm-aug", "syn-naug", "rdm-naug"),
+}
+"""Score -> the arms whose accuracies it is made of."""
+
+
+@attrs.frozen(kw_only=True)
+class Training:
+    """How the students of an arm are trained; two arms with equal trainings share their trials."""
+
+    source: Source
+    labels: Chosen[LabelMapping]
+    loss: Chosen[Loss]
+    augmentation: tuple[Chosen[Augmentation], ...]
+    optimizer: Chosen[Optimizer]
+    schedule: Chosen[Schedule]
+    epochs: int
+    batch_size: int
+
+
+@attrs.frozen
+class Arm:
+    """An arm, how it is trained, and the arm whose trials it shares, if it does."""
+
+    name: ArmName
+    training: Training
+    same_as: ArmName | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Trial:
+    """One training of one student, still to be done."""
+
+    arm: ArmName
+    phase: Phase
+    repeat: int
+    learning_rate: float
+    seed: int
+    subset_seed: int | None
+
+
+@attrs.frozen
+class Plan:
+    """What a run will do."""
+
+    arms: tuple[Arm, ...]
+    candidates: tuple[float, ...]
+    """The learning rates that every arm tries, ascending."""
+    validation_share: float
+    """The share of the real training set that is set aside to choose by."""
+    repeats: int
+    seed: int
+    subset_seed: int
+
+    @property
+    def trained(self) -> tuple[Arm, ...]:
+        """Return the arms that need trials of their own."""
+        return tuple(arm for arm in self.arms if arm.same_as is None)
+
+    def searches_apart(self, arm: Arm) -> bool:
+        """Return whether the arm's rate is searched on less data than its final trials get."""
+        return arm.training.source == "full" and self.validation_share > 0
+
+    def first_trials(self, arm: Arm) -> tuple[Trial, ...]:
+        """Return the arm's trials over all candidates and repeats."""
+        phase: Phase = "search" if self.searches_apart(arm) else "final"
+        return tuple(
+            self._trial(arm, phase, repeat, rate) for repeat in range(self.repeats) for rate in self.candidates
+        )
+
+    def final_trials(self, arm: Arm, learning_rate: float) -> tuple[Trial, ...]:
+        """Return the trials that follow the search of an arm that searches apart."""
+        return tuple(self._trial(arm, "final", repeat, learning_rate) for repeat in range(self.repeats))
+
+    def count(self) -> int:
+        """Return how many trials the whole plan has."""
+        return sum(
+            len(self.candidates) * self.repeats + self.repeats * self.searches_apart(arm) for arm in self.trained
+        )
+
+    def _trial(self, arm: Arm, phase: Phase, repeat: int, rate: float) -> Trial:
+        draws = arm.training.source == "random"
+        return Trial(
+            arm=arm.name,
+            phase=phase,
+            repeat=repeat,
+            learning_rate=rate,
+            # Not the arm and not the rate: repeats of different arms start alike, and are paired.
+            seed=derive(self.seed, "trial", repeat),
+            subset_seed=derive(self.subset_seed, "subset", repeat) if draws else None,
+        )
+
+
+def make_plan(
+    config: RunConfig, own_rate: float | None, hard: Chosen[LabelMapping], cross_entropy: Chosen[Loss]
+) -> Plan:
+    """Return the plan of a run.
+
+    `own_rate` is the learning rate that the distilled set brings, if it does; every arm tries it.
+    `hard` and `cross_entropy` are what the hard-label arms train with.
+    """
+    protocol = config.protocol.component
+    candidates = tuple(sorted({*protocol.learning_rates, *(() if own_rate is None else (own_rate,))}))
+    return Plan(
+        arms=_share(_arms(config, hard, cross_entropy)),
+        candidates=candidates,
+        validation_share=protocol.validation_share(candidates),
+        repeats=protocol.repeats,
+        seed=config.seed,
+        subset_seed=config.seed if config.subset_seed is None else config.subset_seed,
+    )
+
+
+def _arms(
+    config: RunConfig, hard: Chosen[LabelMapping], cross_entropy: Chosen[Loss]
+) -> list[tuple[ArmName, Training]]:
+    needed = {arm for score in config.scores for arm in ARMS_OF[score]}
+    if config.full_data.accuracy is not None:
+        needed.discard("full-hard")
+    recipe = config.recipe
+    common: dict[str, Any] = {
+        "labels": recipe.labels,
+        "loss": recipe.loss,
+        "optimizer": recipe.optimizer,
+        "schedule": recipe.schedule,
+        "epochs": recipe.epochs,
+        "batch_size": recipe.batch_size,
+    }
+    augmented = _without_none(recipe.augmentation)
+    hard_labels = {"labels": hard, "loss": cross_entropy}
+    trainings: dict[ArmName, Training] = {
+        "syn-hard": Training(
+            source="distilled",
+            augmentation=_without_none(config.hard.augmentation),
+            **{**common, **hard_labels},
+        ),
+        "syn-any": Training(source="distilled", augmentation=augmented, **common),
+        "rdm-any": Training(source="random", augmentation=augmented, **common),
+        "syn-aug": Training(source="distilled", augmentation=augmented, **common),
+        "rdm-aug": Training(source="random", augmentation=augmented, **common),
+        "syn-naug": Training(source="distilled", augmentation=(), **common),
+        "rdm-naug": Training(source="random", augmentation=(), **common),
+    }
+    if config.full_data.recipe is not None:
+        full = full_training(config.full_data.recipe, hard, cross_entropy)
+        trainings = {"full-hard": full, **trainings}
+    return [(name, training) for name, training in trainings.items() if name in needed]
+
+
+def full_training(recipe: FullRecipe, hard: Chosen[LabelMapping], cross_entropy: Chosen[Loss]) -> Training:
+    """Return how a network is trained on the whole real set: the full-hard arm, and teachers."""
+    return Training(
+        source="full",
+        labels=hard,
+        loss=cross_entropy,
+        augmentation=_without_none(recipe.augmentation),
+        optimizer=recipe.optimizer,
+        schedule=recipe.schedule,
+        epochs=recipe.epochs,
+        batch_size=recipe.batch_size,
+    )
+
+
+def _without_none(augmentation: Sequence[Chosen[Augmentation]]) -> tuple[Chosen[Augmentation], ...]:
+    return tuple(chosen for chosen in augmentation if chosen.use != "none")
+
+
+def _share(arms: Sequence[tuple[ArmName, Training]]) -> tuple[Arm, ...]:
+    """Point each arm whose training equals an earlier one's to that arm."""
+    shared: list[Arm] = []
+    for name, training in arms:
+        twin = next((arm.name for arm in shared if arm.training == training and arm.same_as is None), None)
+        shared.append(Arm(name, training, twin))
+    return tuple(shared)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -137,17 +138,19 @@ class RunConfig:
     )
     precision: Precision = parameter("bf16 needs a CUDA device", default="fp32")
 
-    def resolved(self) -> dict[str, Any]:
+    def resolved(self, path: Callable[[Path], str] = str) -> dict[str, Any]:
         """Return the config with every default filled in, as plain JSON values."""
-        values: dict[str, Any] = plain(self)
+        values: dict[str, Any] = plain(self, path)
         values["teachers"] = [
-            {**plain(teacher.network), "checkpoint": plain(teacher.checkpoint)} for teacher in self.teachers
+            {**plain(teacher.network, path), "checkpoint": plain(teacher.checkpoint, path)}
+            for teacher in self.teachers
         ]
         return values
 
     def digest(self) -> str:
-        """Return the SHA-256 of the resolved config, hexadecimal."""
-        return hashlib.sha256(json.dumps(self.resolved(), sort_keys=True).encode()).hexdigest()
+        """Return the SHA-256 of the resolved config, hexadecimal, whatever folder it is used from."""
+        values = self.resolved(os.path.abspath)
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 @component

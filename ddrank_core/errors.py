@@ -44,12 +44,14 @@ def nearest(word: str, choices: list[str]) -> str:
     # difflib costs 10 ms to import and is only needed to word an error.
     from difflib import get_close_matches
 
-    found = get_close_matches(word, choices, n=1, cutoff=0.5)
+    found = get_close_matches(word, choices, n=1, cutoff=0.6)
     return f" (did you mean '{found[0]}'?)" if found else ""
 
 
 def one_line(error: BaseException) -> str:
-    """Return the error's type and the first line of its text, at most 300 characters."""
+    """Return the first line of the error's text, at most 300 characters, after its type unless it is ours."""
     text = str(error).strip()
     first = text.splitlines()[0] if text else ""
+    if isinstance(error, DDRankError) and first:
+        return first[:300]
     return f"{type(error).__name__}: {first}"[:300] if first else type(error).__name__

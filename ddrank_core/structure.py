@@ -181,17 +181,20 @@ class Structurer:
         return Chosen(name, made, self._registry.find(kind, name), tuple(fields))
 
 
-def plain(value: Any) -> Any:
-    """Return a typed config as plain YAML/JSON values; the reverse of `Structurer.structure`."""
+def plain(value: Any, path: Callable[[Path], str] = str) -> Any:
+    """Return a typed config as plain YAML/JSON values; the reverse of `Structurer.structure`.
+
+    `path` says how a path is written.
+    """
     if isinstance(value, Chosen):
-        return {"use": value.use, **plain(value.component)}
+        return {"use": value.use, **plain(value.component, path)}
     if attrs.has(type(value)):
-        return {f.name: plain(getattr(value, f.name)) for f in attrs.fields(type(value))}
+        return {f.name: plain(getattr(value, f.name), path) for f in attrs.fields(type(value))}
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): plain(item, path) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
+        return [plain(item, path) for item in value]
+    return path(value) if isinstance(value, Path) else value
 
 
 def type_name(cls: Any) -> str:
@@ -277,7 +280,7 @@ def _expand_environment(text: str) -> str:
 def _shown(value: Any) -> str:
     if value is None:
         return "nothing"
-    text = repr(value)
+    text = str(value).lower() if isinstance(value, bool) else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

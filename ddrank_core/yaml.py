@@ -21,7 +21,8 @@ class _Loader(yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
             raise _fault(f"aliases (*{event.anchor}) are not allowed", event)
         if getattr(event, "tag", None) not in (None, "!"):
-            raise _fault(f"tags ({event.tag}) are not allowed", event)
+            tag = event.tag.replace("tag:yaml.org,2002:", "!!")
+            raise _fault(f"tags ({tag}) are not allowed", event)
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
@@ -29,9 +30,8 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value:
             # YAML 1.1 reads the keys on, yes, 1 and << as something other than text.
             if key.tag != "tag:yaml.org,2002:str":
-                raise _fault(
-                    f"a key must be text; '{key.value}' needs quotes" if key.value else "no key", key
-                )
+                hint = f"; '{key.value}' needs quotes" if isinstance(key, yaml.ScalarNode) else ""
+                raise _fault(f"a key must be text{hint}", key)
             if key.value in seen:
                 raise _fault(f"'{key.value}' stands twice", key)
             seen.add(key.value)

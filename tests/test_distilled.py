@@ -152,7 +152,7 @@ def test_header_needs_neither_torch_nor_numpy(tmp_path):
     distilled.save(a_set(), tmp_path / "a.safetensors")
     script = (
         "import sys; from pathlib import Path; from ddrank_core.data.distilled import header;"
-        "header(Path(sys.argv[1])); print(sorted({'torch', 'numpy', 'safetensors', 'PIL'} & set(sys.modules)))"
+        "header(Path(sys.argv[1])); print(sorted({'torch', 'numpy', 'PIL'} & set(sys.modules)))"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path / "a.safetensors")],
@@ -176,6 +176,13 @@ def test_a_save_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkey
         distilled.save(a_set(images=torch.zeros(6, 3, 4, 5)), path)
     assert [path] == list(tmp_path.iterdir())
     assert before == path.read_bytes()
+
+
+def test_a_path_that_cannot_be_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "absent" / "a", tmp_path / "file" / "a", tmp_path / ("a" * 300)):
+        with pytest.raises(DataError, match="cannot be written"):
+            distilled.save(a_set(), path)
 
 
 def test_an_invalid_set_is_not_written(tmp_path):

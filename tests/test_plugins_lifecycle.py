@@ -92,7 +92,9 @@ def test_a_registration_hook_brings_components_of_its_kind(install, hook):
         f"def {hook}(): return [ComponentSpec('acme/thing', 'acme:Thing', 'A thing')]",
     )
     registry = default_registry()
-    found = {kind for kind in REGISTRATIONS.values() for e in registry.entries(kind) if e.name == "acme/thing"}
+    found = {
+        kind for kind in REGISTRATIONS.values() for e in registry.entries(kind) if e.name == "acme/thing"
+    }
     assert found == {REGISTRATIONS[hook]}
 
 

@@ -138,7 +138,8 @@ def test_a_broken_plugin_is_one_line_and_the_rest_keeps_working(install, case):
 def test_an_entry_point_that_names_nothing_is_one_line(install):
     install("acme", FOCAL, value="acme:missing")
     assert default_registry().problems == (
-        "plugin main of acme 1.2 is not used: its import failed: AttributeError: module 'acme' has no attribute 'missing'",
+        "plugin main of acme 1.2 is not used: its import failed: AttributeError: module 'acme' has no "
+        "attribute 'missing'",
     )
 
 
@@ -199,7 +200,9 @@ def test_a_name_that_three_distributions_claim_names_all_three(install):
 def test_a_name_that_one_distribution_claims_twice_is_refused(install):
     spec = 'ComponentSpec("acme/focal", "acme:Focal", "Focal loss")'
     install("acme", FOCAL.replace(f"[{spec}]", f"[{spec}, {spec}]"))
-    assert default_registry().problems == ("loss 'acme/focal' is claimed 2 times by acme 1.2; it is not used",)
+    assert default_registry().problems == (
+        "loss 'acme/focal' is claimed 2 times by acme 1.2; it is not used",
+    )
 
 
 def test_a_third_party_cannot_take_a_name_in_a_first_party_family(install):
@@ -357,7 +360,8 @@ protocol: strict
     [
         (
             "raise ImportError('no backend')",
-            "no loss 'acme/focal'; plugin main of acme 1.2 is not used: its import failed: ImportError: no backend",
+            "no loss 'acme/focal'; plugin main of acme 1.2 is not used: its import failed: ImportError: "
+            "no backend",
         ),
         (
             claim("acme/focal", "acme_gone:Focal"),

@@ -29,7 +29,7 @@ def command(config: Path, overrides: tuple[str, ...], device: str) -> None:
     place = resolve(device)
     prepared = prepare(settings, str(config), registry, place)
     plan = prepared.plan
-    arms = ", ".join(arm.name if arm.same_as is None else f"{arm.name} (= {arm.same_as})" for arm in plan.arms)
+    arms = ", ".join(f"{arm.name} (= {arm.same_as})" if arm.same_as else arm.name for arm in plan.arms)
     click.echo(f"{config}: good")
     click.echo(f"  arms: {arms}")
     click.echo(f"  learning rates: {', '.join(f'{rate:g}' for rate in plan.candidates)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -86,7 +87,7 @@ def _evaluate(prepared: Prepared, settings: RunConfig, registry: Registry, folde
         seconds=time.perf_counter() - clock,
     )
     emit("ddrank_run_finished", finished)
-    click.echo(summary(report, click.get_text_stream("stdout").encoding or "utf-8"))
+    click.echo(summary(report, sys.stdout.encoding or "utf-8"), nl=False)
     click.echo(f"\nrecord and pictures: {folder}")
 
 
@@ -101,10 +102,9 @@ def _emitter(registry: Registry) -> Emit:
 
 def _report(outcome: Outcome, settings: RunConfig) -> RunReport:
     from ddrank_core.cli.versions import versions
-    from ddrank_core.report.record import RunReport as Report
-    from ddrank_core.report.record import components_of
+    from ddrank_core.report import record
 
-    return Report(
+    return record.RunReport(
         config=settings,
         device=outcome.device,
         precision=settings.precision,
@@ -112,7 +112,7 @@ def _report(outcome: Outcome, settings: RunConfig) -> RunReport:
         arms=outcome.arms,
         trials=outcome.trials,
         protocol=outcome.protocol,
-        components=components_of(settings),
+        components=record.components_of(settings),
         versions=versions(),
         data=outcome.data,
         teachers=outcome.teachers,

@@ -14,6 +14,7 @@ import stat
 import struct
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -100,7 +101,8 @@ def save(distilled: DistilledSet, path: Path) -> None:
     except OSError as error:
         raise DataError(f"{path}: cannot be written: {error.strerror}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def load(path: Path) -> DistilledSet:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def resolve(text: str) -> torch.device:
-    """Return the device that `auto`, `cpu`, `cuda` or `cuda:1` stands for; `auto` takes a GPU if there is one.
+    """Return the device that a text stands for; `auto` takes a GPU if there is one.
 
     Raises:
         DeviceError: if the text is none of these, or no such device is there.
@@ -60,7 +60,10 @@ def deterministic(device: torch.device) -> Iterator[None]:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     cudnn = torch.backends.cudnn
     before = (cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32)
-    mode, warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    mode, warn = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
     cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32 = True, False, False
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:

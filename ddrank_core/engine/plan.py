@@ -12,9 +12,7 @@ from ddrank_core.engine.seed import derive
 from ddrank_core.protocols import Augmentation, LabelMapping, Loss, Optimizer, Schedule
 from ddrank_core.structure import Chosen
 
-ArmName = Literal[
-    "full-hard", "syn-hard", "syn-any", "rdm-any", "syn-aug", "rdm-aug", "syn-naug", "rdm-naug"
-]
+ArmName = Literal["full-hard", "syn-hard", "syn-any", "rdm-any", "syn-aug", "rdm-aug", "syn-naug", "rdm-naug"]
 Source = Literal["full", "distilled", "random"]
 Phase = Literal["search", "final"]
 
@@ -41,6 +39,11 @@ class Training:
     schedule: Chosen[Schedule]
     epochs: int
     batch_size: int
+
+
+def needs_stored_soft(training: Training) -> bool:
+    """Return whether every image must come with a stored soft label."""
+    return bool(getattr(training.labels.component, "needs_stored_soft", False))
 
 
 @attrs.frozen
@@ -90,7 +93,9 @@ class Plan:
         """Return the arm's trials over all candidates and repeats."""
         phase: Phase = "search" if self.searches_apart(arm) else "final"
         return tuple(
-            self._trial(arm, phase, repeat, rate) for repeat in range(self.repeats) for rate in self.candidates
+            self._trial(arm, phase, repeat, rate)
+            for repeat in range(self.repeats)
+            for rate in self.candidates
         )
 
     def final_trials(self, arm: Arm, learning_rate: float) -> tuple[Trial, ...]:
@@ -100,7 +105,8 @@ class Plan:
     def count(self) -> int:
         """Return how many trials the whole plan has."""
         return sum(
-            len(self.candidates) * self.repeats + self.repeats * self.searches_apart(arm) for arm in self.trained
+            len(self.candidates) * self.repeats + self.repeats * self.searches_apart(arm)
+            for arm in self.trained
         )
 
     def _trial(self, arm: Arm, phase: Phase, repeat: int, rate: float) -> Trial:

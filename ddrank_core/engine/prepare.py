@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,7 +62,9 @@ def prepare(config: RunConfig, where: str, registry: Registry, device: torch.dev
         DDRankError: one line that names the file and the field.
     """
     if config.precision == "bf16" and device.type != "cuda":
-        raise ConfigError(f"{where}: precision: bf16 needs a CUDA device, and this run is on {device}; use fp32")
+        raise ConfigError(
+            f"{where}: precision: bf16 needs a CUDA device, and this run is on {device}; use fp32"
+        )
     real = config.dataset.component.load()
     check_real(real, f"dataset {config.dataset.use}")
     distilled = distilled_file.load(config.distilled.path)
@@ -98,13 +99,15 @@ def check_real(real: RealData, where: str) -> None:
 
     for part in ("train", "test"):
         images, labels = getattr(real, f"{part}_images"), getattr(real, f"{part}_labels")
+        shape = list(images.shape)
         if images.ndim != 4 or (images.dtype != torch.uint8 and images.dtype != torch.float32):
             raise DataError(
-                f"{where}: {part}_images must be uint8 or float32 [N, C, H, W], got {images.dtype} {list(images.shape)}"
+                f"{where}: {part}_images must be uint8 or float32 [N, C, H, W], got {images.dtype} {shape}"
             )
         if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
             raise DataError(
-                f"{where}: {part}_labels must be int64 [{len(images)}], got {labels.dtype} {list(labels.shape)}"
+                f"{where}: {part}_labels must be int64 [{len(images)}], got {labels.dtype} "
+                f"{list(labels.shape)}"
             )
         if len(images) == 0:
             raise DataError(f"{where}: {part}_images is empty")
@@ -112,7 +115,9 @@ def check_real(real: RealData, where: str) -> None:
         raise DataError(f"{where}: train and test images differ in shape")
     low, high = int(real.train_labels.min()), int(real.train_labels.max())
     if low < 0 or high >= real.num_classes:
-        raise DataError(f"{where}: train_labels go from {low} to {high}, but there are {real.num_classes} classes")
+        raise DataError(
+            f"{where}: train_labels go from {low} to {high}, but there are {real.num_classes} classes"
+        )
     if not len(real.mean) == len(real.std) == real.image_shape[0] or not all(s > 0 for s in real.std):
         raise DataError(f"{where}: mean and std must have one value per channel, std above 0")
 
@@ -217,8 +222,8 @@ def _check_random(prepared: Prepared) -> None:
     for name, has, wanted in zip(prepared.real.class_names, there, prepared.counts, strict=True):
         if wanted > has:
             raise ConfigError(
-                f"{prepared.where}: distilled.path: {wanted} images of class {name}, but only {has} real ones are "
-                "left to compare with; lower protocol.validation"
+                f"{prepared.where}: distilled.path: {wanted} images of class {name}, but only {has} real "
+                "ones are left to compare with; lower protocol.validation"
             )
 
 
@@ -264,7 +269,8 @@ def _rehearse_arm(
         logits = student(images)
         if logits.shape != (2, prepared.real.num_classes):
             raise ValueError(
-                f"gives logits of shape {list(logits.shape)} for 2 images, not [2, {prepared.real.num_classes}]"
+                f"gives logits of shape {list(logits.shape)} for 2 images and "
+                f"{prepared.real.num_classes} classes"
             )
     with _fault(prepared, f"{name}: loss"):
         training.loss.component(logits.float(), targets)
@@ -293,5 +299,3 @@ class _fault:
         # The plugin boundary: a component may raise anything; a ValueError is its word to the user.
         text = str(error) if isinstance(error, ValueError) else one_line(error)
         raise ConfigError(f"{self._where}: {text}") from error
-
-

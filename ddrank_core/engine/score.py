@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 from ddrank_core.config import RunConfig, ScoreName
 from ddrank_core.engine.plan import ARMS_OF
@@ -89,7 +88,9 @@ def _no_ratio(values: Sequence[float]) -> str | None:
     below = sum(value <= 0 for value in values)
     if not below:
         return None
-    return f"HLR is zero or negative in {below} of {len(values)} repeats, where a ratio has no meaning as a rank"
+    return (
+        f"HLR is zero or negative in {below} of {len(values)} repeats, where a ratio has no meaning as a rank"
+    )
 
 
 def _undefined(name: str, reason: str) -> ScoreResult:
@@ -99,7 +100,9 @@ def _undefined(name: str, reason: str) -> ScoreResult:
 def summarise(name: str, values: Sequence[float]) -> ScoreResult:
     """Return mean, sample standard deviation (n - 1) and the half-width of the 95 % t interval."""
     mean, std = mean_and_std(values)
-    return ScoreResult(name=name, mean=mean, std=std, ci95=ci95(std, len(values)), n=len(values), values=tuple(values))
+    return ScoreResult(
+        name=name, mean=mean, std=std, ci95=ci95(std, len(values)), n=len(values), values=tuple(values)
+    )
 
 
 def mean_and_std(values: Sequence[float]) -> tuple[float, float | None]:

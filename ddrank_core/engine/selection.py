@@ -35,8 +35,12 @@ class Strict:
     version: ClassVar[str] = "1"
 
     repeats: int = parameter("trials per arm and rate, each with new initial weights", default=5, minimum=1)
-    learning_rates: tuple[float, ...] = parameter("the grid, the same for every arm", default=GRID, check=_rates_fault)
-    validation: float = parameter("share of the real training set to choose by", default=0.1, above=0, below=1)
+    learning_rates: tuple[float, ...] = parameter(
+        "the grid, the same for every arm", default=GRID, check=_rates_fault
+    )
+    validation: float = parameter(
+        "share of the real training set to choose by", default=0.1, above=0, below=1
+    )
 
     def validation_share(self, candidates: Sequence[float]) -> float:
         """Return the share of the real training set to set aside: none where nothing is chosen."""
@@ -76,7 +80,9 @@ class DDRanking02:
     version: ClassVar[str] = "1"
 
     repeats: int = parameter("trials per arm and rate, each with new initial weights", default=5, minimum=1)
-    learning_rates: tuple[float, ...] = parameter("the grid, the same for every arm", default=GRID, check=_rates_fault)
+    learning_rates: tuple[float, ...] = parameter(
+        "the grid, the same for every arm", default=GRID, check=_rates_fault
+    )
     test_interval: int = parameter("epochs between two looks at the test set", default=20, minimum=1)
 
     def validation_share(self, candidates: Sequence[float]) -> float:

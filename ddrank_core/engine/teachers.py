@@ -146,7 +146,8 @@ def make_teacher(
     network.to(device)
     if not train_it(network):
         raise RunFailed(
-            f"teachers[{index}]: {teacher.network.use} diverged in training; lower full_data.recipe.learning_rate"
+            f"teachers[{index}]: {teacher.network.use} diverged in training; "
+            "lower full_data.recipe.learning_rate"
         )
     _save(network, cached)
     return _ready(teacher, network, device, "trained here")
@@ -154,14 +155,18 @@ def make_teacher(
 
 def _ready(teacher: Teacher, network: nn.Module, device: torch.device, source: str) -> ReadyTeacher:
     network = freeze(network, device)
-    return ReadyTeacher(use=teacher.network.use, network=network, source=source, digest=weights_digest(network))
+    return ReadyTeacher(
+        use=teacher.network.use, network=network, source=source, digest=weights_digest(network)
+    )
 
 
 def _save(network: nn.Module, path: Path) -> None:
     from safetensors.torch import save
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
+    state = {
+        name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()
+    }
     with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
         file.write(save(state))
     os.replace(file.name, path)

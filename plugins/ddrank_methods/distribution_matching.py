@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 from ddrank_augmentations.dsa import DSA, Strategy
+
 from ddrank_core import (
     Architecture,
     DataError,

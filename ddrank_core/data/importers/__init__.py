@@ -33,7 +33,7 @@ def _read(source: Path, options: ImportOptions) -> DistilledSet:
     if source.suffix.lower() in PICTURE_SUFFIXES:
         raise DataError(
             f"{source}: one picture: its 8-bit pixels are rounded and clipped, and a grid says no labels; "
-            " import the .pt file of the method, or a folder with one folder of pictures per class"
+            "import the .pt file of the method, or a folder with one folder of pictures per class"
         )
     if source.suffix == ".safetensors":
         distilled.header(source)

@@ -1,0 +1,81 @@
+"""The images of a run, resident on its device."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+from ddrank_core.engine.images import ImageSet
+from ddrank_core.engine.plan import Training, Trial, needs_stored_soft
+from ddrank_core.engine.prepare import Prepared, draw_subset, normalised_images
+from ddrank_core.protocols import Teachers
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Material:
+    """What trials train on, choose by and are tested on."""
+
+    def __init__(self, prepared: Prepared) -> None:
+        self._prepared = prepared
+        real = prepared.real
+        self.full = self._resident(real.train_images, real.train_labels)
+        """All real training images."""
+        # The labels of the test set stay behind: nothing can be chosen by them.
+        self.test = self._resident(real.test_images, real.train_labels[:0])
+        self.validation = self._part(prepared.split.validation)
+        self._rest = self._part(prepared.split.rest)
+        self._normalised = normalised_images(prepared).to(prepared.device)
+
+    def of(self, training: Training, trial: Trial, teachers: Teachers) -> ImageSet:
+        """Return what a trial trains on; distilled and random images are normalised beforehand."""
+        match training.source:
+            case "full":
+                return self._rest if trial.phase == "search" else self.full
+            case "distilled":
+                return self._distilled(training)
+            case "random":
+                assert trial.subset_seed is not None  # the plan gives every random arm's trial one
+                return self._random(training, trial.subset_seed, teachers)
+
+    def _resident(self, images: Tensor, labels: Tensor) -> ImageSet:
+        device = self._prepared.device
+        normaliser = self._prepared.normaliser
+        return ImageSet(images=images.to(device), labels=labels.to(device), normaliser=normaliser)
+
+    def _part(self, index: Tensor) -> ImageSet:
+        if len(index) == len(self.full):
+            return self.full
+        index = index.to(self._prepared.device)
+        return attrs.evolve(self.full, images=self.full.images[index], labels=self.full.labels[index])
+
+    def _distilled(self, training: Training) -> ImageSet:
+        distilled, device = self._prepared.distilled, self._prepared.device
+        soft = distilled.soft_labels if needs_stored_soft(training) else None
+        return ImageSet(
+            images=self._normalised,
+            labels=distilled.labels.to(device),
+            soft=None if soft is None else soft.to(device),
+            soft_kind=distilled.soft_kind,
+        )
+
+    def _random(self, training: Training, subset_seed: int, teachers: Teachers) -> ImageSet:
+        index = draw_subset(self._prepared, subset_seed).to(self._prepared.device)
+        images = self.full.batch(index)
+        return ImageSet(
+            images=images,
+            labels=self.full.labels[index],
+            soft=self._label_softly(images, teachers) if needs_stored_soft(training) else None,
+            soft_kind=self._prepared.distilled.soft_kind,
+        )
+
+    def _label_softly(self, images: Tensor, teachers: Teachers) -> Tensor:
+        """Return the teachers' mean label of each image, of the kind that the distilled set stores."""
+        import torch
+
+        logits = torch.stack(teachers(images))
+        if self._prepared.distilled.soft_kind == "logits":
+            return logits.mean(dim=0)
+        return logits.softmax(dim=2).mean(dim=0)

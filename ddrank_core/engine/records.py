@@ -1,0 +1,85 @@
+"""What a run says about itself beside its numbers: protocol, data, and what a reader must know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ddrank_core.engine.prepare import Prepared, digest_of
+from ddrank_core.results import ArmResult, TrialResult
+
+
+def protocol_record(prepared: Prepared) -> dict[str, Any]:
+    """Return the protocol's name, version and what it decided."""
+    plan, protocol = prepared.plan, prepared.config.protocol
+    return {
+        "name": protocol.use,
+        "version": protocol.component.version,
+        "repeats": plan.repeats,
+        "learning_rates": list(plan.candidates),
+        "validation_images": len(prepared.split.validation),
+        "selected_on_test_set": selects_on_test_set(prepared),
+    }
+
+
+def data_record(prepared: Prepared, train_digest: str) -> dict[str, Any]:
+    """Return the sources, sizes and digests of the real data and the distilled set.
+
+    Reads the test labels, so it belongs after the last choice.
+    """
+    real, distilled = prepared.real, prepared.distilled
+    return {
+        "dataset": {
+            "name": prepared.config.dataset.use,
+            "source": real.source,
+            "train_sha256": train_digest,
+            "test_sha256": digest_of(real.test_images, real.test_labels),
+            "train_images": len(real.train_labels),
+            "test_images": len(real.test_labels),
+            "classes": list(real.class_names),
+            "image_shape": list(real.image_shape),
+            "mean": list(real.mean),
+            "std": list(real.std),
+        },
+        "distilled": {
+            "path": str(prepared.config.distilled.path),
+            "sha256": prepared.distilled_digest,
+            "images": len(distilled.labels),
+            "images_per_class": list(prepared.counts),
+            "space": distilled.space.kind,
+            "soft_labels": distilled.soft_kind if distilled.soft_labels is not None else None,
+            "learning_rate": distilled.learning_rate,
+            "info": dict(distilled.info),
+        },
+    }
+
+
+def selects_on_test_set(prepared: Prepared) -> bool:
+    """Return whether the protocol looks at the test set while it trains."""
+    return bool(prepared.config.protocol.component.test_epochs(1))
+
+
+def notes(
+    prepared: Prepared, arms: Mapping[str, ArmResult], trials: Sequence[TrialResult]
+) -> tuple[str, ...]:
+    """Return what a reader must know to judge the scores, one sentence each."""
+    found = []
+    if prepared.config.full_data.accuracy is not None:
+        found.append("The full-data accuracy is given, so no interval holds its uncertainty.")
+    if selects_on_test_set(prepared):
+        found.append("Learning rates and epochs were selected on the test set: these numbers are optimistic.")
+    if at_end := _at_end_of_grid(prepared.plan.candidates, arms):
+        found.append(f"The chosen learning rate is at an end of the grid for {', '.join(at_end)}.")
+    if diverged := sum(trial.diverged for trial in trials):
+        found.append(f"{diverged} of {len(trials)} trials diverged; none of them is in a mean.")
+    if reused := sum(trial.reused for trial in trials):
+        found.append(f"{reused} of {len(trials)} trials were read back from the store of finished trials.")
+    return tuple(found)
+
+
+def _at_end_of_grid(candidates: Sequence[float], arms: Mapping[str, ArmResult]) -> list[str]:
+    """Return the arms that might have done better with a rate that was not tried."""
+    if len(candidates) < 2:
+        return []
+    ends = {candidates[0], candidates[-1]}
+    return [arm.name for arm in arms.values() if arm.same_as is None and ends & set(arm.learning_rates)]

@@ -7,7 +7,7 @@ from pathlib import Path
 import attrs
 import pytest
 import torch
-from engine import CLASSES, CONFIG, RECIPE, prepared_case, run_case
+from tiny_case import CLASSES, CONFIG, RECIPE, prepared_case, run_case
 from torch.nn import functional as F
 
 from ddrank_core.engine.images import ImageSet, normaliser
@@ -129,9 +129,7 @@ def test_another_seed_gives_other_trials(tmp_path):
 
 def test_repeats_of_different_arms_share_their_seed_and_rates_do_too(tmp_path):
     plan = prepared_case(tmp_path).plan
-    seeds = {
-        (trial.repeat, trial.seed) for arm in plan.trained for trial in plan.first_trials(arm)
-    }
+    seeds = {(trial.repeat, trial.seed) for arm in plan.trained for trial in plan.first_trials(arm)}
     assert len(seeds) == plan.repeats
 
 
@@ -273,7 +271,9 @@ def test_strict_never_reads_test_labels_before_the_last_trial_is_done(tmp_path):
 
 def test_ddranking_reads_them_while_it_trains(tmp_path):
     """The watch above can fail: the older protocol does what strict must not."""
-    prepared = prepared_case(tmp_path, protocol={"use": "ddranking-0.2", "repeats": 2, "learning_rates": [0.01]})
+    prepared = prepared_case(
+        tmp_path, protocol={"use": "ddranking-0.2", "repeats": 2, "learning_rates": [0.01]}
+    )
     reads, finished = reads_of_test_labels(prepared, tmp_path / "cache")
     assert min(reads) < finished
 
@@ -402,9 +402,7 @@ def test_random_images_get_their_stored_soft_labels_from_the_teacher(tmp_path):
         recipe=SOFT,
         teachers=[{"use": "convnet", "depth": 1, "width": 8}],
         scores=["ior"],
-        full_data={
-            "recipe": {**CONFIG["full_data"]["recipe"], "epochs": 20, "learning_rate": 0.05}
-        },
+        full_data={"recipe": {**CONFIG["full_data"]["recipe"], "epochs": 20, "learning_rate": 0.05}},
     )
     outcome = run_case(prepared, tmp_path / "cache")
     # The stored labels all say class 0; the teacher, who knows the stripes, labels the random images.
@@ -440,7 +438,9 @@ def state_of(tmp_path, **parameters):
     return ConvNet(**parameters).build(CLASSES, (1, 8, 8)).state_dict()
 
 
-@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"state_dict": s}, lambda s: {"module." + k: v for k, v in s.items()}])
+@pytest.mark.parametrize(
+    "wrap", [lambda s: s, lambda s: {"state_dict": s}, lambda s: {"module." + k: v for k, v in s.items()}]
+)
 def test_a_teachers_checkpoint_is_read_in_its_usual_shapes(tmp_path, wrap):
     outcome = run_case(checkpoint_case(tmp_path, wrap(state_of(tmp_path, depth=1, width=8))), tmp_path / "c")
     assert outcome.teachers[0]["source"].endswith("teacher.pt")
@@ -484,7 +484,10 @@ def test_a_checkpoint_that_carries_code_is_not_run(tmp_path):
         ({"recipe": SOFT, "teachers": ["convnet"]}, "needs stored soft labels, and"),
         ({"precision": "bf16"}, "precision: bf16 needs a CUDA device"),
         ({"student": {"use": "convnet", "depth": 7}}, "student:"),
-        ({"distilled": {"path": "distilled.safetensors", "ipc": 3}}, "2 images of class 0, but the declared IPC is 3"),
+        (
+            {"distilled": {"path": "distilled.safetensors", "ipc": 3}},
+            "2 images of class 0, but the declared IPC is 3",
+        ),
         (
             {"recipe": {**RECIPE, "augmentation": {"use": "kornia/RandomCrop", "size": [4, 4]}}},
             "augmentation",
@@ -514,5 +517,7 @@ def test_a_component_that_breaks_in_the_middle_ends_the_run_with_its_name(tmp_pa
     monkeypatch.setattr(CrossEntropy, "__call__", lambda *_: 1 / 0)
     with pytest.raises(RunFailed) as caught:
         run_case(prepared, tmp_path / "cache")
-    assert "full-hard 1/2, learning rate 0.01, search: ZeroDivisionError: division by zero" in str(caught.value)
+    assert "full-hard 1/2, learning rate 0.01, search: ZeroDivisionError: division by zero" in str(
+        caught.value
+    )
     assert "ce of ddrank" in str(caught.value)

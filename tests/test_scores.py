@@ -134,5 +134,3 @@ def test_the_interval_agrees_with_scipy():
 def test_one_repeat_has_a_mean_and_no_deviation():
     assert mean_and_std([0.5]) == (0.5, None)
     assert ci95(None, 1) is None
-
-

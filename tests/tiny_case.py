@@ -33,9 +33,7 @@ CONFIG: dict[str, Any] = {
     "distilled": {"path": "distilled.safetensors"},
     "student": {"use": "convnet", "depth": 1, "width": 8},
     "recipe": RECIPE,
-    "full_data": {
-        "recipe": {"optimizer": "sgd", "schedule": "constant", "epochs": 2, "batch_size": 16}
-    },
+    "full_data": {"recipe": {"optimizer": "sgd", "schedule": "constant", "epochs": 2, "batch_size": 16}},
     "protocol": {"use": "strict", "repeats": 2, "learning_rates": [0.01, 0.1], "validation": 0.2},
 }
 

@@ -20,7 +20,7 @@ class RunStarted:
     trials: int
     """How many trainings the run will do or read back, teachers not counted."""
     work: float
-    """The whole run's expected work, in images passed through a student (forward and backward)."""
+    """The whole run's expected work; one unit is about one image, forward and backward."""
 
 
 @attrs.frozen(kw_only=True)

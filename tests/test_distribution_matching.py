@@ -259,4 +259,14 @@ def test_distill_refuses_images_that_diverged(tmp_path: Path):
         command, [str(config), "--device", "cpu", "--set", "method.learning_rate=1e38"]
     )
     assert "lower its learning rate" in str(result.exception)
-    assert not (tmp_path / "out").exists()
+    assert list(tmp_path.rglob("*.safetensors")) == []
+
+
+def test_distill_finds_out_before_the_work_that_it_cannot_write(tmp_path: Path):
+    config = tmp_path / "tiny.yaml"
+    config.write_text(CONFIG)
+    (tmp_path / "out").write_text("a file where the folder should be")
+    result = CliRunner().invoke(command, [str(config), "--device", "cpu"])
+    assert isinstance(result.exception, ConfigError)
+    assert "output: cannot write in" in str(result.exception)
+    assert "of 3" not in result.stderr

@@ -60,9 +60,10 @@ def test_it_scores_all_five(record):
 
 
 def test_its_distilled_images_beat_random_ones_and_lose_to_the_full_data(record):
-    arms = {name: arm["accuracy"]["mean"] for name, arm in record["arms"].items()}
-    assert arms["full-hard"] > arms["syn-hard"]
-    assert record["scores"]["ior"]["mean"] > record["scores"]["ior"]["ci95"]
+    """Without augmentation the gap is wide: in every repeat the worst distilled beats the random images."""
+    arms = {name: arm["accuracy"]["values"] for name, arm in record["arms"].items()}
+    assert min(arms["full-hard"]) > max(arms["syn-hard"])
+    assert all(syn > rdm for syn, rdm in zip(arms["syn-naug"], arms["rdm-naug"], strict=True))
 
 
 def test_its_scores_follow_from_the_trials_of_the_record(record):
@@ -115,7 +116,7 @@ def test_it_shows_progress_with_the_time_left(quickstart):
 
 
 def test_a_rerun_trains_nothing_and_says_the_same(quickstart, record, tmp_path):
-    folder, cache, _ = quickstart
+    _, cache, _ = quickstart
     done = ddrank("run", "configs/quickstart.yaml", "--out", tmp_path / "again", "--quiet", cache=cache)
     again = json.loads((tmp_path / "again" / "record.json").read_text())
     assert done.stderr == ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -42,9 +41,9 @@ def command(config: Path, overrides: tuple[str, ...], device: str, force: bool) 
     place = resolve(device)
     data = settings.dataset.component.load()
     _check_student(settings, data, str(config))
+    _open_folder(settings.output.parent, str(config))
     started = time.perf_counter()
     distilled = _distil(settings, data, place)
-    settings.output.parent.mkdir(parents=True, exist_ok=True)
     save(distilled, settings.output)
     shape = "x".join(map(str, distilled.images.shape[1:]))
     click.echo(
@@ -54,16 +53,26 @@ def command(config: Path, overrides: tuple[str, ...], device: str, force: bool) 
 
 
 def _check_output(output: Path, where: str, force: bool) -> None:
-    """Find out before the work, not after it, that its result cannot be written."""
     from ddrank_core.errors import ConfigError
 
     if output.is_dir():
         raise ConfigError(f"{where}: output: {output} is a folder; name a file")
     if output.exists() and not force:
         raise ConfigError(f"{where}: output: {output} exists; give --force to replace it, or another output")
-    folder = next(parent for parent in output.parents if parent.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise ConfigError(f"{where}: output: nothing can be written in {folder}")
+
+
+def _open_folder(folder: Path, where: str) -> None:
+    """Make the output's folder and write in it, to find out before the work that this cannot be done."""
+    from tempfile import TemporaryFile
+
+    from ddrank_core.errors import ConfigError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ConfigError(f"{where}: output: cannot write in {folder}: {error.strerror}") from error
 
 
 def _check_student(config: DistillConfig, data: RealData, where: str) -> None:

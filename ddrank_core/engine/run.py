@@ -33,6 +33,9 @@ Emit = Callable[[str, object], None]
 _FORWARD_SHARE = 1 / 3
 """A forward pass is about a third of a training step's work."""
 
+_STEP_COST = 64
+"""What a step costs beside its images, in images: Python and the launch of some 100 kernels."""
+
 
 @attrs.frozen(eq=False, kw_only=True)
 class Outcome:
@@ -320,12 +323,13 @@ class _Run:
     # -- work --------------------------------------------------------------------------------
 
     def _work(self, arm: Arm, trial: Trial, training_only: bool = False) -> float:
-        """Return the expected work of a trial, in images forward and backward."""
+        """Return the expected work of a trial, in the time that an image takes forward and backward."""
         training = arm.training
         count = {"full": len(self.material.full), "distilled": len(self.prepared.distilled.labels)}.get(
             training.source, sum(self.prepared.counts)
         )
-        work = float(count * training.epochs)
+        steps = -(-count // training.batch_size)
+        work = float((count + steps * _STEP_COST) * training.epochs)
         if training_only:
             return work
         looks = len(self.protocol.test_epochs(training.epochs)) + self._tests_at_once(arm, trial)

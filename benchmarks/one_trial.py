@@ -44,10 +44,10 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--peer-python", required=True, help="the Python that has ddranking 0.2.0")
     parser.add_argument("--augmentation", nargs="+", choices=["none", "dsa"], default=["none", "dsa"])
-    parser.add_argument("--rounds", type=int, default=5, help="times that each side is run [5]")
-    parser.add_argument("--epochs", type=int, default=30, help="epochs measured in a round [30]")
+    parser.add_argument("--rounds", type=int, default=3, help="times that each side is run [3]")
+    parser.add_argument("--epochs", type=int, default=20, help="epochs measured in a round [20]")
     parser.add_argument("--warm-up", type=int, default=2, help="epochs before them, not counted [2]")
-    parser.add_argument("--tests", type=int, default=3, help="test passes in a round, after 1 of warm-up [3]")
+    parser.add_argument("--tests", type=int, default=2, help="test passes in a round, after 1 of warm-up [2]")
     parser.add_argument("--test-images", type=int, default=10_000, help="[10000]")
     parser.add_argument("--trial-epochs", type=int, default=1000, help="epochs of the whole trial [1000]")
     parser.add_argument("--device", default="cpu", help="cpu or cuda [cpu]")
@@ -92,7 +92,7 @@ def case(augmentation: str, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def write_images(path: Path, test_images: int) -> None:
-    """Write synthetic uint8 images [N, 3, 32, 32]: one random pattern per class, under heavy noise.
+    """Write synthetic uint8 images [N, 3, 32, 32]: one random pattern per class, under noise.
 
     What is in the images does not change how long they take. The patterns make a learnable task, so
     that the accuracies of both sides show that both have trained.
@@ -102,7 +102,7 @@ def write_images(path: Path, test_images: int) -> None:
 
     def sample(labels: np.ndarray) -> np.ndarray:
         noise = draw.integers(0, 256, (len(labels), *SHAPE))
-        return ((patterns[labels] + 4 * noise) // 5).astype(np.uint8)
+        return ((patterns[labels] + 2 * noise) // 3).astype(np.uint8)
 
     train_labels = np.arange(CLASSES).repeat(IPC)
     test_labels = draw.integers(0, CLASSES, test_images)

@@ -29,7 +29,7 @@ class TrialResult:
     diverged: bool
     seconds: float
     reused: bool = False
-    """Read back from the trial store instead of trained in this run."""
+    """Read back from the store of finished trials instead of trained in this run."""
 
 
 @attrs.frozen(kw_only=True)

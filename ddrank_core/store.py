@@ -15,7 +15,7 @@ from typing import Any
 
 import attrs
 
-from ddrank_core.errors import DataError, one_line
+from ddrank_core.errors import DataError, RunFailed, one_line
 
 SCHEMA_VERSION = 1
 
@@ -51,7 +51,7 @@ class TrialStore:
         except (OSError, sqlite3.Error) as error:
             raise DataError(
                 f"{self.path}: the store of finished trials cannot be opened ({one_line(error)}); "
-                "set DDRANK_CACHE to another folder"
+                "if no other process holds it, set DDRANK_CACHE to another folder"
             ) from error
 
     def _open(self) -> None:
@@ -82,7 +82,9 @@ class TrialStore:
         try:
             return self._db.execute(statement, values)
         except sqlite3.Error as error:
-            raise DataError(f"{self.path}: {one_line(error)}; finished trials are safe, run again") from error
+            locked = "locked" in str(error)
+            advice = "another process holds it" if locked else "finished trials are safe, run again"
+            raise RunFailed(f"{self.path}: {one_line(error)}; {advice}") from error
 
     def close(self) -> None:
         self._db.close()

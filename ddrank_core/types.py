@@ -110,7 +110,7 @@ class Targets:
         if self.soft is None:
             raise ValueError("the label mapping gives no soft labels")
         if self.soft_kind != "logits":
-            raise ValueError("the stored soft labels are probabilities, and this loss needs logits")
+            raise ValueError("the soft labels are probabilities, and this loss needs logits")
         if self.partner_soft is None or self.weight is None:
             return self.soft
         weight = self.weight.unsqueeze(1)

@@ -8,13 +8,15 @@ import attrs
 import pytest
 import torch
 from tiny_case import CLASSES, CONFIG, RECIPE, prepared_case, run_case
+from torch import nn
 from torch.nn import functional as F
 
 from ddrank_core.engine.images import ImageSet, normaliser
-from ddrank_core.engine.prepare import draw_subset, split_training_set
+from ddrank_core.engine.prepared import draw_subset, split_training_set
 from ddrank_core.engine.seed import derive, generator
 from ddrank_core.engine.train import Setting, build, predict, train
 from ddrank_core.errors import ConfigError, RunFailed
+from ddrank_core.store import TrialStore
 
 CPU = torch.device("cpu")
 
@@ -142,6 +144,22 @@ def test_weights_and_subsets_have_separate_seeds(tmp_path):
     for before, after in zip(random_trials(), random_trials("subset_seed=5"), strict=True):
         assert before.seed == after.seed
         assert before.subset_seed != after.subset_seed
+
+
+def test_dropout_draws_from_the_trials_seed_only(tmp_path):
+    prepared = prepared_case(tmp_path)
+    training = prepared.plan.trained[0].training
+    setting = Setting(device=CPU, precision="fp32", normaliser=prepared.normaliser, teachers=lambda i: ())
+    data = ImageSet(images=prepared.distilled.images, labels=prepared.distilled.labels)
+
+    def weights(global_seed):
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, CLASSES))
+        torch.manual_seed(global_seed)
+        train(network, data, training, 0.1, 3, setting, lambda epoch: torch.rand(1))
+        return network[2].weight
+
+    assert torch.equal(weights(1), weights(2))
 
 
 # -- real images -------------------------------------------------------------------------------
@@ -329,9 +347,7 @@ def test_a_diverged_trial_is_recorded_and_never_averaged(tmp_path):
     assert all(trial.diverged and trial.accuracy is None for trial in outcome.trials)
     assert outcome.arms["syn-any"].mean is None
     assert outcome.scores["ior"].mean is None
-    assert outcome.scores["ior"].reason == (
-        "trials diverged at every learning rate: 2 of 2 of syn-any, 2 of 2 of rdm-any"
-    )
+    assert outcome.scores["ior"].reason == ("selected trials diverged: 2 of 2 of syn-any, 2 of 2 of rdm-any")
 
 
 def test_strict_passes_over_a_rate_that_diverges(tmp_path):
@@ -388,6 +404,59 @@ def test_what_changes_a_trial_changes_its_digest(tmp_path, override):
     assert not any(trial.reused for trial in again.trials)
 
 
+def test_what_happens_on_the_test_images_never_changes_the_choice_of_a_rerun(tmp_path, monkeypatch):
+    from ddrank_core.engine import run
+
+    prepared = prepared_case(tmp_path, scores=["ior"])
+
+    def fails_on_the_test_set(network, data, setting):
+        return None if len(data) == 30 else predict(network, data, setting)
+
+    monkeypatch.setattr(run, "predict", fails_on_the_test_set)
+    first = run_case(prepared, tmp_path / "cache")
+    monkeypatch.undo()
+    again = run_case(prepared, tmp_path / "cache")
+
+    for arm in ("syn-any", "rdm-any"):
+        assert first.arms[arm].learning_rates == again.arms[arm].learning_rates
+        assert first.arms[arm].accuracies == again.arms[arm].accuracies == (None, None)
+        assert again.arms[arm].diverged == 2
+
+
+def test_a_trial_that_another_run_tested_has_no_accuracy_where_it_is_not_selected(tmp_path):
+    narrow = {"use": "strict", "repeats": 2, "learning_rates": [1e-5, 1e-4], "validation": 0.2}
+    wide = {**narrow, "learning_rates": [1e-5, 1e-4, 0.1]}
+    run_case(prepared_case(tmp_path, scores=["ior"], protocol=narrow), tmp_path / "cache")
+    warm = run_case(prepared_case(tmp_path, scores=["ior"], protocol=wide), tmp_path / "cache")
+    cold = run_case(prepared_case(tmp_path, scores=["ior"], protocol=wide), tmp_path / "other")
+    assert any(trial.reused for trial in warm.trials)
+    assert essence(cold) == essence(warm)
+
+
+def test_a_damaged_entry_of_the_store_is_trained_again(tmp_path):
+    import sqlite3
+
+    prepared = prepared_case(tmp_path, scores=["ior"])
+    first = run_case(prepared, tmp_path / "cache")
+    with sqlite3.connect(tmp_path / "cache" / "trials.sqlite") as database:
+        database.execute("UPDATE trials SET predictions = x'01' WHERE predictions IS NOT NULL")
+    again = run_case(prepared, tmp_path / "cache")
+    assert essence(first) == essence(again)
+    assert not all(trial.reused for trial in again.trials)
+
+
+def test_a_store_of_a_newer_version_is_refused(tmp_path):
+    import sqlite3
+
+    from ddrank_core.errors import DataError
+
+    TrialStore(tmp_path).close()
+    with sqlite3.connect(tmp_path / "trials.sqlite") as database:
+        database.execute("PRAGMA user_version = 99")
+    with pytest.raises(DataError, match="written by a newer version of ddrank"):
+        TrialStore(tmp_path)
+
+
 # -- soft labels and teachers ------------------------------------------------------------------
 
 SOFT = {**RECIPE, "labels": "soft", "loss": {"use": "sce"}}
@@ -423,6 +492,26 @@ def test_a_teacher_is_trained_once_and_then_read_from_the_cache(tmp_path):
     assert ["cache"] == [teacher["source"] for teacher in second.teachers]
     assert first.teachers[0]["digest"] == second.teachers[0]["digest"]
     assert essence(first) == essence(second)
+
+
+def test_a_damaged_teacher_in_the_cache_is_trained_again(tmp_path, cache):
+    changes = {
+        "recipe": {**RECIPE, "labels": "teacher", "loss": {"use": "kl"}},
+        "teachers": [{"use": "convnet", "depth": 1, "width": 8}],
+        "scores": ["ior"],
+    }
+    first = run_case(prepared_case(tmp_path, **changes), tmp_path / "one")
+    (file,) = (cache / "teachers").glob("*.safetensors")
+    file.write_bytes(file.read_bytes()[:100])
+    second = run_case(prepared_case(tmp_path, **changes), tmp_path / "two")
+    assert ["trained here"] == [teacher["source"] for teacher in second.teachers]
+    assert essence(first) == essence(second)
+
+
+def test_a_teacher_that_no_arm_asks_is_not_trained(tmp_path, cache):
+    outcome = run_case(prepared_case(tmp_path, teachers=["convnet"], scores=["ior"]), tmp_path / "one")
+    assert outcome.teachers == ()
+    assert not (cache / "teachers").exists()
 
 
 def checkpoint_case(tmp_path, state):
@@ -482,6 +571,25 @@ def test_a_checkpoint_that_carries_code_is_not_run(tmp_path):
     ("changes", "message"),
     [
         ({"recipe": SOFT, "teachers": ["convnet"]}, "needs stored soft labels, and"),
+        (
+            {"recipe": {**RECIPE, "optimizer": {"use": "adam", "betas": [1.5, 0.9]}}},
+            "recipe.optimizer.betas: must be two numbers from 0 to below 1, got [1.5, 0.9]",
+        ),
+        (
+            {"recipe": {**RECIPE, "batch_size": 5}, "student": "timm/resnet10t"},
+            "student: Expected more than 1 value per channel",
+        ),
+        (
+            {
+                "recipe": {
+                    **RECIPE,
+                    "labels": {"use": "teacher", "combine": "probabilities"},
+                    "loss": "mse_gt",
+                },
+                "teachers": [{"use": "convnet", "depth": 1}],
+            },
+            "loss: the soft labels are probabilities, and this loss needs logits",
+        ),
         ({"precision": "bf16"}, "precision: bf16 needs a CUDA device"),
         ({"student": {"use": "convnet", "depth": 7}}, "student:"),
         (

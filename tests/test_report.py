@@ -492,21 +492,31 @@ def test_the_record_is_the_last_file_to_appear(report, tmp_path):
     assert ["arms.png", "distilled.png", "scores.csv", "trials.csv"] == left
 
 
-@pytest.mark.parametrize("step", [prepare, None])
-def test_a_run_folder_that_is_a_file_is_one_line(report, tmp_path, step):
+def test_a_run_folder_that_is_a_file_is_one_line(report, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DDRankError) as caught:
-        step(tmp_path / "file") if step else write_run(report, tmp_path / "file")
-    expected = (
+    with pytest.raises(DDRankError) as writing:
+        write_run(report, tmp_path / "file")
+    with pytest.raises(DDRankError) as preparing:
+        prepare(tmp_path / "file", report.config)
+    assert str(writing.value) == (
         f"{tmp_path / 'file'}: the run folder cannot be written: File exists; "
         "make room or choose another folder, and run again: finished trials are kept"
     )
-    assert expected == str(caught.value)
+    assert str(preparing.value) == f"--out {tmp_path / 'file'}: cannot be a run folder: File exists"
+    assert preparing.value.exit_code == 2
 
 
-def test_preparing_a_run_folder_leaves_it_empty(tmp_path):
-    prepare(tmp_path / "runs" / "toy")
+def test_preparing_a_run_folder_leaves_it_empty(report, tmp_path):
+    prepare(tmp_path / "runs" / "toy", report.config)
     assert [] == list((tmp_path / "runs" / "toy").iterdir())
+
+
+def test_the_record_of_another_config_is_never_replaced(report, tmp_path):
+    write_run(report, tmp_path)
+    prepare(tmp_path, report.config)
+    with pytest.raises(DDRankError, match="holds the record of another config; choose another folder"):
+        prepare(tmp_path, attrs.evolve(report.config, seed=99))
+    assert (tmp_path / "record.json").is_file()
 
 
 # Its weight

@@ -113,7 +113,7 @@ def test_a_diverged_trial_makes_its_scores_undefined_and_leaves_the_others():
     assert case["rdm-any"].n == 1
     assert case["rdm-any"].diverged == 1
     assert found["ior"].mean is None
-    assert found["ior"].reason == "trials diverged at every learning rate: 1 of 2 of rdm-any"
+    assert found["ior"].reason == "selected trials diverged: 1 of 2 of rdm-any"
     assert found["lrs"].mean is None
     assert found["hlr"].mean == pytest.approx(0.40)
     assert found["ars"].mean is not None

@@ -11,7 +11,8 @@ import yaml
 
 from ddrank_core.config import load_run
 from ddrank_core.data.distilled import save
-from ddrank_core.engine.prepare import Prepared, prepare
+from ddrank_core.engine.prepare import prepare
+from ddrank_core.engine.prepared import Prepared
 from ddrank_core.engine.run import Outcome, execute
 from ddrank_core.registry import default_registry
 from ddrank_core.store import TrialStore

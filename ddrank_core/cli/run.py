@@ -14,7 +14,7 @@ from ddrank_core.errors import DDRankError, one_line
 
 if TYPE_CHECKING:
     from ddrank_core.config import RunConfig
-    from ddrank_core.engine.prepare import Prepared
+    from ddrank_core.engine.prepared import Prepared
     from ddrank_core.engine.run import Emit, Outcome
     from ddrank_core.registry import Registry
     from ddrank_core.report.record import RunReport
@@ -53,7 +53,7 @@ def command(config: Path, overrides: tuple[str, ...], device: str, out: Path | N
     from ddrank_core.report import folder as run_folder
 
     prepared = prepare(settings, str(config), registry, resolve(device))
-    run_folder.prepare(folder)
+    run_folder.prepare(folder, settings)
     _evaluate(prepared, settings, registry, folder)
 
 
@@ -61,6 +61,7 @@ def _evaluate(prepared: Prepared, settings: RunConfig, registry: Registry, folde
     from ddrank_core.engine.run import execute
     from ddrank_core.events import RunFailed, RunFinished
     from ddrank_core.report.console import summary
+    from ddrank_core.report.folder import discard
     from ddrank_core.store import TrialStore, cache_folder
 
     emit = _emitter(registry)
@@ -74,6 +75,7 @@ def _evaluate(prepared: Prepared, settings: RunConfig, registry: Registry, folde
         why = "interrupted" if isinstance(error, KeyboardInterrupt) else one_line(error)
         event = RunFailed(name=settings.name, error=why, seconds=time.perf_counter() - clock)
         emit("ddrank_run_failed", event)
+        discard(folder)
         if isinstance(error, KeyboardInterrupt):
             raise Interrupted("interrupted; finished trials are kept, the same command goes on") from None
         raise
@@ -123,7 +125,7 @@ def _report(outcome: Outcome, settings: RunConfig) -> RunReport:
 
 
 def _write(report: RunReport, prepared: Prepared, folder: Path) -> None:
-    from ddrank_core.engine.prepare import unit_images
+    from ddrank_core.engine.prepared import unit_images
     from ddrank_core.report.folder import write
 
     images, labels = unit_images(prepared).numpy(), prepared.distilled.labels.numpy()

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ddrank_core.engine.device import describe
-from ddrank_core.engine.plan import Arm, Training, Trial, needs_stored_soft
-from ddrank_core.engine.prepare import Prepared, digest_of
-from ddrank_core.engine.teachers import ReadyTeacher
+from ddrank_core.engine import device
+from ddrank_core.engine.plan import Arm, Training, Trial, asks_teachers, needs_stored_soft
+from ddrank_core.engine.prepared import Prepared, digest_of, normalised_images
+from ddrank_core.engine.teachers import ReadyTeacher, weights_digest
+from ddrank_core.engine.train import build
 from ddrank_core.provenance import provenance
 from ddrank_core.structure import Chosen
 
@@ -24,22 +26,24 @@ class Keys:
         self.train = digest_of(prepared.real.train_images, prepared.real.train_labels)
         """SHA-256 of the real training images and labels."""
         self._test_images = digest_of(prepared.real.test_images)
+        distilled = prepared.distilled
+        soft = () if distilled.soft_labels is None else (distilled.soft_labels,)
+        self._distilled = digest_of(normalised_images(prepared), distilled.labels, *soft)
+        self._initial: dict[str, str] = {}
 
     def of_trial(self, arm: Arm, trial: Trial, teachers: tuple[ReadyTeacher, ...]) -> str:
         """Return the SHA-256 of everything that determines a trial's result, its arm's name excepted."""
         training, share = arm.training, self._prepared.plan.validation_share
-        asks = getattr(training.labels.component, "needs_teacher", False) or (
-            needs_stored_soft(training) and training.source == "random"
-        )
         config = self._prepared.config
+        whole = training.source == "full" and trial.phase == "final"
         return self._digest(
             config.student,
             training,
             trial.learning_rate,
             trial.seed,
             data=self._data(training, trial),
-            teachers=[teacher.digest for teacher in teachers] if asks else [],
-            validation=[share, config.seed, self.train] if share else None,
+            teachers=[teacher.digest for teacher in teachers] if asks_teachers(training) else [],
+            validation=[share, config.seed, self.train] if share and not whole else None,
             test=self._test_images,
             chosen_by_test=self._chosen_by_test(training),
         )
@@ -53,7 +57,7 @@ class Keys:
             case "full":
                 return {"train": self.train, "whole": trial.phase == "final"}
             case "distilled":
-                return {"distilled": self._prepared.distilled_digest}
+                return {"distilled": self._distilled, "soft_kind": self._prepared.distilled.soft_kind}
             case "random":
                 return {
                     "train": self.train,
@@ -70,8 +74,6 @@ class Keys:
     def _digest(
         self, network: Chosen[Any], training: Training, rate: float, seed: int, **more: object
     ) -> str:
-        import torch
-
         real = self._prepared.real
         chosen = (
             network,
@@ -83,10 +85,12 @@ class Keys:
         )
         content = {
             "engine": _engine_digest(),
-            "torch": torch.__version__,
-            # On a CPU the name holds the number of threads, which sums are split over.
-            "device": describe(self._prepared.device),
+            "libraries": {
+                name: metadata.version(name) for name in ("torch", "torchvision", "timm", "kornia")
+            },
+            "device": device.kind(self._prepared.device),
             "precision": self._prepared.config.precision,
+            "initial_weights": self._initial_weights(network),
             "components": [{k: v for k, v in provenance(c).items() if k != "given"} for c in chosen],
             "epochs": training.epochs,
             "batch_size": training.batch_size,
@@ -96,6 +100,15 @@ class Keys:
             **more,
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+    def _initial_weights(self, network: Chosen[Any]) -> str:
+        """Return the SHA-256 of the network at one seed: pretrained weights and initialisation in one."""
+        name = json.dumps(provenance(network), sort_keys=True, default=str)
+        if name not in self._initial:
+            real = self._prepared.real
+            built = build(network.component, real.num_classes, real.image_shape, 0)
+            self._initial[name] = weights_digest(built)
+        return self._initial[name]
 
 
 @cache

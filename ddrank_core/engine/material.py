@@ -8,7 +8,8 @@ import attrs
 
 from ddrank_core.engine.images import ImageSet
 from ddrank_core.engine.plan import Training, Trial, needs_stored_soft
-from ddrank_core.engine.prepare import Prepared, draw_subset, normalised_images
+from ddrank_core.engine.prepared import Prepared, draw_subset, normalised_images
+from ddrank_core.engine.train import evaluation_batch
 from ddrank_core.protocols import Teachers
 
 if TYPE_CHECKING:
@@ -26,14 +27,13 @@ class Material:
         # The labels of the test set stay behind: nothing can be chosen by them.
         self.test = self._resident(real.test_images, real.train_labels[:0])
         self.validation = self._part(prepared.split.validation)
-        self._rest = self._part(prepared.split.rest)
         self._normalised = normalised_images(prepared).to(prepared.device)
 
     def of(self, training: Training, trial: Trial, teachers: Teachers) -> ImageSet:
         """Return what a trial trains on; distilled and random images are normalised beforehand."""
         match training.source:
             case "full":
-                return self._rest if trial.phase == "search" else self.full
+                return self._part(self._prepared.split.rest) if trial.phase == "search" else self.full
             case "distilled":
                 return self._distilled(training)
             case "random":
@@ -75,7 +75,8 @@ class Material:
         """Return the teachers' mean label of each image, of the kind that the distilled set stores."""
         import torch
 
-        logits = torch.stack(teachers(images))
+        size = evaluation_batch(self.full, self._prepared.device)
+        logits = torch.cat([torch.stack(teachers(part)) for part in torch.split(images, size)], dim=1)
         if self._prepared.distilled.soft_kind == "logits":
             return logits.mean(dim=0)
         return logits.softmax(dim=2).mean(dim=0)

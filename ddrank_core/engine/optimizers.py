@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from torch import nn, optim
 
 
+def _betas_fault(betas: tuple[float, float]) -> str | None:
+    good = all(0 <= beta < 1 for beta in betas)
+    return None if good else f"must be two numbers from 0 to below 1, got {list(betas)}"
+
+
 @component
 class SGD:
     """Stochastic gradient descent with momentum and weight decay (L2, on every parameter)."""
@@ -41,7 +46,9 @@ class SGD:
 class Adam:
     """Adam with L2 weight decay. Source: Kingma & Ba 2015."""
 
-    betas: tuple[float, float] = parameter("decay of the two moment estimates", default=(0.9, 0.999))
+    betas: tuple[float, float] = parameter(
+        "decay of the two moment estimates", default=(0.9, 0.999), check=_betas_fault
+    )
     eps: float = parameter("keeps the division finite", default=1e-8, above=0)
     weight_decay: float = parameter("added to the gradient, times the weight", default=0.0005, minimum=0)
 
@@ -63,7 +70,9 @@ class Adam:
 class AdamW:
     """Adam with decoupled weight decay. Source: Loshchilov & Hutter 2019."""
 
-    betas: tuple[float, float] = parameter("decay of the two moment estimates", default=(0.9, 0.999))
+    betas: tuple[float, float] = parameter(
+        "decay of the two moment estimates", default=(0.9, 0.999), check=_betas_fault
+    )
     eps: float = parameter("keeps the division finite", default=1e-8, above=0)
     weight_decay: float = parameter("taken off the weight itself, times the rate", default=0.01, minimum=0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -44,6 +45,12 @@ class Training:
 def needs_stored_soft(training: Training) -> bool:
     """Return whether every image must come with a stored soft label."""
     return bool(getattr(training.labels.component, "needs_stored_soft", False))
+
+
+def asks_teachers(training: Training) -> bool:
+    """Return whether a training depends on the teachers: for every view, or to label random images once."""
+    on_views = bool(getattr(training.labels.component, "needs_teacher", False))
+    return on_views or (training.source == "random" and needs_stored_soft(training))
 
 
 @attrs.frozen
@@ -131,7 +138,7 @@ def make_plan(
     `hard` and `cross_entropy` are what the hard-label arms train with.
     """
     protocol = config.protocol.component
-    candidates = tuple(sorted({*protocol.learning_rates, *(() if own_rate is None else (own_rate,))}))
+    candidates = _candidates(protocol.learning_rates, own_rate)
     return Plan(
         arms=_share(_arms(config, hard, cross_entropy)),
         candidates=candidates,
@@ -140,6 +147,12 @@ def make_plan(
         seed=config.seed,
         subset_seed=config.seed if config.subset_seed is None else config.subset_seed,
     )
+
+
+def _candidates(grid: Sequence[float], own_rate: float | None) -> tuple[float, ...]:
+    """Return the rates that every arm tries; a rate that was stored as float32 is not a second one."""
+    new = own_rate is not None and not any(math.isclose(own_rate, rate, rel_tol=1e-6) for rate in grid)
+    return tuple(sorted([*grid, own_rate] if new and own_rate is not None else grid))
 
 
 def _arms(

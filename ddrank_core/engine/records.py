@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ddrank_core.engine.prepare import Prepared, digest_of
+from ddrank_core.engine.prepared import Prepared, digest_of
 from ddrank_core.results import ArmResult, TrialResult
 
 

@@ -12,8 +12,8 @@ import attrs
 from ddrank_core.engine.device import describe, deterministic
 from ddrank_core.engine.keys import Keys
 from ddrank_core.engine.material import Material
-from ddrank_core.engine.plan import Arm, Training, Trial
-from ddrank_core.engine.prepare import Prepared
+from ddrank_core.engine.plan import Arm, Training, Trial, asks_teachers
+from ddrank_core.engine.prepared import Prepared
 from ddrank_core.engine.records import data_record, notes, protocol_record
 from ddrank_core.engine.score import score_all, summarise_arm
 from ddrank_core.engine.seed import derive
@@ -60,7 +60,7 @@ class _Done:
     trial: Trial
     result: TrialResult
     predictions: Tensor | None
-    """int64 [N_test] on the CPU; None until the test set is due."""
+    """int64 [N_test] on the CPU; None until the test set is due, empty if a logit was not finite."""
     weights: Mapping[str, Tensor] | None
     """The last epoch's, kept on the CPU until the arm's learning rate is chosen."""
     reported_work: float = 0.0
@@ -74,7 +74,12 @@ def execute(prepared: Prepared, store: TrialStore, emit: Emit) -> Outcome:
         RunFailed: one line, if a training cannot be done.
     """
     with deterministic(prepared.device):
-        return _Run(prepared, store, emit).execute()
+        try:
+            return _Run(prepared, store, emit).execute()
+        except DDRankError:
+            raise
+        except Exception as error:  # components and the device raise what they like
+            raise RunFailed(f"{prepared.where}: the run broke off: {one_line(error)}") from error
 
 
 class _Run:
@@ -99,11 +104,15 @@ class _Run:
     def execute(self) -> Outcome:
         started, clock = datetime.now(UTC), time.perf_counter()
         self.emit("ddrank_run_started", self._start())
-        self.teachers = tuple(self._teacher(index) for index in range(len(self.config.teachers)))
-        self.setting = attrs.evolve(self.setting, teachers=asker(self.teachers))
+        if any(asks_teachers(arm.training) for arm in self.plan.trained):
+            self.teachers = tuple(self._teacher(index) for index in range(len(self.config.teachers)))
+        self.setting = attrs.evolve(
+            self.setting, teachers=asker([teacher.network for teacher in self.teachers])
+        )
         finished = [done for arm in self.plan.trained for done in self._arm(arm)]
         # Only now, when every choice is made, are the test labels read.
-        trials = tuple(self._score_trial(done) for done in finished)
+        counted = {id(done) for group in self.selected.values() for done in group}
+        trials = tuple(self._score_trial(done) if id(done) in counted else done.result for done in finished)
         arms = self._arm_results()
         return Outcome(
             arms=arms,
@@ -157,7 +166,7 @@ class _Run:
     def _trial(self, arm: Arm, trial: Trial) -> _Done:
         digest = self.keys.of_trial(arm, trial, self.teachers)
         stored = self.store.get(digest)
-        if stored is not None:
+        if stored is not None and _fits(stored.predictions, len(self.material.test)):
             result = TrialResult(**_identity(trial), **stored.outcome, reused=True)
             done = _Done(trial, result, _unpack(stored.predictions), None)
             self._report(done.result, self._work(arm, trial))
@@ -194,9 +203,8 @@ class _Run:
         network = self._student(done.trial)
         network.load_state_dict(done.weights)
         predictions = predict(network.to(self.device), self.material.test, self.setting)
-        done.predictions = None if predictions is None else predictions.cpu()
-        if predictions is None:
-            done.result = attrs.evolve(done.result, diverged=True)
+        # What the test images did must not touch the choice that a rerun makes: `result` stays as it is.
+        done.predictions = predictions.cpu() if predictions is not None else _nothing()
         self._keep(self.keys.of_trial(arm, done.trial, self.teachers), done)
 
     # -- one trial ---------------------------------------------------------------------------
@@ -228,7 +236,7 @@ class _Run:
             finite = False
         if finite and self._tests_at_once(arm, trial):
             guess = predict(network, self.material.test, self.setting)
-            predictions, finite = (None, False) if guess is None else (guess.cpu(), True)
+            predictions = guess.cpu() if guess is not None else _nothing()
         if finite and self._chooses_by_validation(trial) and validation is None:
             finite = False
         keeps = finite and predictions is None and trial.phase == "final"
@@ -301,6 +309,8 @@ class _Run:
     def _score_trial(self, done: _Done) -> TrialResult:
         if done.predictions is None or done.result.accuracy is not None:
             return done.result
+        if len(done.predictions) == 0:
+            return attrs.evolve(done.result, diverged=True)
         return attrs.evolve(done.result, accuracy=accuracy(done.predictions, self.prepared.real.test_labels))
 
     def _arm_results(self) -> dict[str, ArmResult]:
@@ -379,6 +389,18 @@ def _words(trial: Trial, repeats: int) -> str:
 
 def _to_host(network: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
+
+
+def _nothing() -> Tensor:
+    """Return the predictions of a network whose logits were not finite."""
+    import torch
+
+    return torch.empty(0, dtype=torch.int64)
+
+
+def _fits(packed: bytes | None, count: int) -> bool:
+    """Return whether stored predictions are whole: none, empty, or one for each of `count` images."""
+    return packed is None or len(packed) in (0, 2 * count)
 
 
 def _pack(predictions: Tensor | None) -> bytes | None:

@@ -35,6 +35,7 @@ class MultiStep:
 
     The DC family divides it by 10 once, after epoch `epochs // 2 + 1` (counted from 0): for 1,000
     epochs that is `milestones: [502]`. Source: VICO-UoE/DatasetCondensation, utils.py, evaluate_synset.
+    Deviation: the original makes a new optimiser there, which forgets its momentum; here it is kept.
     """
 
     milestones: tuple[int, ...] = parameter("epochs (from 0) from which the next factor holds")

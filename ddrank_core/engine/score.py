@@ -81,7 +81,7 @@ def _value(name: ScoreName, config: RunConfig, accuracy: Accuracies) -> float:
 
 def _divergence(arms: Sequence[ArmResult]) -> str | None:
     lost = [f"{arm.diverged} of {len(arm.accuracies)} of {arm.name}" for arm in arms if arm.diverged]
-    return f"trials diverged at every learning rate: {', '.join(lost)}" if lost else None
+    return f"selected trials diverged: {', '.join(lost)}" if lost else None
 
 
 def _no_ratio(values: Sequence[float]) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,13 +34,13 @@ class ReadyTeacher:
     """SHA-256 of the weights."""
 
 
-def asker(teachers: tuple[ReadyTeacher, ...]) -> Teachers:
-    """Return a function: normalised images [B, C, H, W] -> each teacher's logits [B, K], no gradients."""
+def asker(networks: Sequence[nn.Module]) -> Teachers:
+    """Return a function: normalised images [B, C, H, W] -> each network's logits [B, K], no gradients."""
     import torch
 
     def ask(images: Tensor) -> tuple[Tensor, ...]:
         with torch.no_grad():
-            return tuple(teacher.network(images).float() for teacher in teachers)
+            return tuple(network(images).float() for network in networks)
 
     return ask
 
@@ -140,8 +140,7 @@ def make_teacher(
     if teacher.checkpoint is not None:
         load_checkpoint(network, teacher.checkpoint, where)
         return _ready(teacher, network, device, str(teacher.checkpoint))
-    if cached.is_file():
-        load_checkpoint(network, cached, f"teachers[{index}]")
+    if _from_cache(network, cached):
         return _ready(teacher, network, device, "cache")
     network.to(device)
     if not train_it(network):
@@ -151,6 +150,17 @@ def make_teacher(
         )
     _save(network, cached)
     return _ready(teacher, network, device, "trained here")
+
+
+def _from_cache(network: nn.Module, cached: Path) -> bool:
+    """Read a cached teacher into `network`; a damaged file counts as none, and is replaced."""
+    if not cached.is_file():
+        return False
+    try:
+        load_checkpoint(network, cached, "cached teacher")
+    except DataError:
+        return False
+    return True
 
 
 def _ready(teacher: Teacher, network: nn.Module, device: torch.device, source: str) -> ReadyTeacher:
@@ -163,10 +173,12 @@ def _ready(teacher: Teacher, network: nn.Module, device: torch.device, source: s
 def _save(network: nn.Module, path: Path) -> None:
     from safetensors.torch import save
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    state = {
-        name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()
-    }
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        file.write(save(state))
-    os.replace(file.name, path)
+    state = {n: tensor.detach().cpu().contiguous().clone() for n, tensor in network.state_dict().items()}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            whole = Path(folder) / path.name
+            whole.write_bytes(save(state))
+            os.replace(whole, path)
+    except OSError as error:
+        raise RunFailed(f"{path}: the teacher cannot be kept: {one_line(error)}") from error

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from ddrank_core.protocols import Architecture
 
-EVALUATION_BATCH = {"cuda": 4096, "cpu": 512}
-"""Images per forward pass of a test. On a CPU larger batches leave the cache and are slower."""
+_EVALUATION_PIXELS = {"cuda": 4096 * 3 * 32 * 32, "cpu": 512 * 3 * 32 * 32}
+"""Values per forward pass of a test. On a CPU larger batches leave the cache and are slower."""
 
 _DIVERGENCE_CHECK_EPOCHS = 25
 _ORDERS_PER_DRAW = 1_000_000
@@ -60,10 +60,29 @@ def train(
     A step waits for nothing: indices are drawn for many epochs at once, images are gathered on the
     device, and whether the loss stayed finite is kept there and read every 25th epoch.
     `after_epoch(epoch)` is called with the epoch's number, from 1.
+
+    What a network draws in its forward pass (dropout) comes from torch's global generators, which are
+    seeded from `seed` for the length of the training and put back afterwards.
     """
     import torch
 
-    base_rate = learning_rate
+    devices = [setting.device] if setting.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(derive(seed, "forward"))
+        return _train(network, data, training, learning_rate, seed, setting, after_epoch)
+
+
+def _train(
+    network: nn.Module,
+    data: ImageSet,
+    training: Training,
+    base_rate: float,
+    seed: int,
+    setting: Setting,
+    after_epoch: Callable[[int], None],
+) -> bool:
+    import torch
+
     optimizer = training.optimizer.component.build(network.parameters(), base_rate)
     draws = randomness(seed, setting.device)
     finite = torch.ones((), dtype=torch.bool, device=setting.device)
@@ -138,23 +157,28 @@ def autocast(setting: Setting) -> Any:
 def predict(network: nn.Module, data: ImageSet, setting: Setting) -> Tensor | None:
     """Return the class that `network` gives each image, int64 [N] on the device, in evaluation mode.
 
-    None if a logit is not finite: such a network predicts nothing. The labels are not looked at.
+    None if a logit is not finite: such a network predicts nothing. The labels are not looked at. Computed in
+    fp32 whatever the training's precision: rounded logits tie, and a tie goes to the lower class.
     """
     import torch
 
     was_training = network.training
     network.eval()
     parts: list[Tensor] = []
+    size = evaluation_batch(data, setting.device)
     finite = torch.ones((), dtype=torch.bool, device=setting.device)
     with torch.inference_mode():
-        for start in range(0, len(data), EVALUATION_BATCH[setting.device.type]):
-            images = data.batch(slice(start, start + EVALUATION_BATCH[setting.device.type]))
-            with autocast(setting):
-                logits = network(images)
+        for start in range(0, len(data), size):
+            logits = network(data.batch(slice(start, start + size)))
             finite &= logits.isfinite().all()
             parts.append(logits.argmax(dim=1))
         network.train(was_training)
         return torch.cat(parts) if finite.item() else None
+
+
+def evaluation_batch(data: ImageSet, device: torch.device) -> int:
+    """Return how many images of this size a forward pass without gradients takes at once."""
+    return max(16, _EVALUATION_PIXELS[device.type] // max(1, data.images[0].numel()))
 
 
 def accuracy(predictions: Tensor, labels: Tensor) -> float:

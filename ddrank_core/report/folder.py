@@ -6,11 +6,12 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ddrank_core.errors import RunFailed
+from ddrank_core.config import RunConfig
+from ddrank_core.errors import DataError, RunFailed
 from ddrank_core.report.record import RunReport, build_record
 from ddrank_core.report.tables import scores_csv, trials_csv
 from ddrank_core.results import ScoreResult
@@ -24,14 +25,36 @@ FILES = ("scores.csv", "trials.csv", "distilled.png", "arms.png", RECORD)
 """What a run folder holds; the record is put there last."""
 
 
-def prepare(folder: Path) -> None:
+def prepare(folder: Path, config: RunConfig) -> None:
     """Make the run folder, and prove before anything is trained that it can be written.
 
     Raises:
-        RunFailed: one line that names the folder.
+        DataError: one line that names the folder, if it cannot be written or holds another config's run.
     """
-    with _worded(folder), _staging(folder) as staging:
-        (staging / RECORD).write_bytes(b"{}")
+    if _holds_another(folder / RECORD, config):
+        raise DataError(f"--out {folder}: holds the record of another config; choose another folder")
+    try:
+        with _staging(folder) as staging:
+            (staging / RECORD).write_bytes(b"{}")
+    except OSError as error:
+        raise DataError(f"--out {folder}: cannot be a run folder: {error.strerror or error}") from error
+
+
+def discard(folder: Path) -> None:
+    """Take away the folder of a run that failed, if nothing is in it."""
+    # Not empty, or gone: then there is nothing to take away.
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _holds_another(record: Path, config: RunConfig) -> bool:
+    try:
+        found = json.loads(record.read_text(encoding="utf-8", errors="surrogateescape"))
+    except (OSError, ValueError):
+        # No record, or none of ours: a run that was cut off before records were written whole.
+        return False
+    ours = json.loads(json.dumps(config.resolved()))
+    return isinstance(found, dict) and found.get("config") != ours
 
 
 def write(

@@ -1,0 +1,121 @@
+"""One real training step of every arm before the first training, on throwaway networks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ddrank_core.config import Teacher
+from ddrank_core.engine.plan import Training, asks_teachers, needs_stored_soft
+from ddrank_core.engine.prepared import Prepared, normalised_images
+from ddrank_core.engine.seed import randomness
+from ddrank_core.engine.teachers import asker, freeze, load_checkpoint
+from ddrank_core.engine.train import Setting, augment, autocast, build
+from ddrank_core.errors import ConfigError, DDRankError, one_line
+from ddrank_core.protocols import Architecture
+from ddrank_core.structure import Chosen
+from ddrank_core.types import View
+
+if TYPE_CHECKING:
+    import torch
+
+
+def rehearse(prepared: Prepared) -> None:
+    """Do one real training step of every arm, and of teachers to be trained, on throwaway networks.
+
+    Raises:
+        ConfigError: one line that names the config's field.
+    """
+    config = prepared.config
+    setting = Setting(
+        device=prepared.device,
+        precision=config.precision,
+        normaliser=prepared.normaliser,
+        teachers=asker(
+            tuple(_teacher_network(prepared, teacher, i) for i, teacher in enumerate(config.teachers))
+        ),
+    )
+    for arm in prepared.plan.trained:
+        _rehearse_arm(prepared, config.student, "student", arm.name, arm.training, setting)
+    if prepared.teacher_training is None or not any(asks_teachers(a.training) for a in prepared.plan.trained):
+        return
+    for index, teacher in enumerate(config.teachers):
+        if teacher.checkpoint is None:
+            field = f"teachers[{index}]"
+            _rehearse_arm(prepared, teacher.network, field, field, prepared.teacher_training, setting)
+
+
+def _rehearse_arm(
+    prepared: Prepared,
+    network: Chosen[Architecture],
+    field: str,
+    name: str,
+    training: Training,
+    setting: Setting,
+) -> None:
+    import torch
+
+    real, where = prepared.real, prepared.where
+    with fault(f"{where}: {field}"):
+        built = build(network.component, real.num_classes, real.image_shape, 0).to(prepared.device).train()
+    few = normalised_images(prepared)[:1].to(prepared.device)
+    few = few.repeat(min(2, _smallest_batch(prepared, training)), 1, 1, 1)
+    count, classes = len(few), real.num_classes
+    hard = torch.zeros(count, dtype=torch.int64, device=prepared.device)
+    soft = torch.full((count, classes), 1 / classes, device=prepared.device)
+    with fault(f"{where}: {name}: augmentation"):
+        images, mixing = augment(few, training, randomness(0, prepared.device), prepared.normaliser)
+        if images.shape != few.shape:
+            raise ValueError(f"changes images of {list(few.shape[1:])} to {list(images.shape[1:])}")
+    with fault(f"{where}: {name}: labels"):
+        stored = soft if needs_stored_soft(training) else None
+        view = View(images, hard, stored, prepared.distilled.soft_kind, mixing)
+        targets = training.labels.component(view, setting.teachers)
+    with fault(f"{where}: {field}"), torch.random.fork_rng(), autocast(setting):
+        logits = built(images)
+        if logits.shape != (count, classes):
+            raise ValueError(
+                f"gives logits of shape {list(logits.shape)} for {count} images, {classes} classes"
+            )
+    with fault(f"{where}: {name}: loss"):
+        loss = training.loss.component(logits.float(), targets)
+        if loss.ndim != 0 or not loss.requires_grad:
+            raise ValueError("must return a scalar that depends on the logits")
+    with fault(f"{where}: {name}: optimizer"):
+        optimizer = training.optimizer.component.build(built.parameters(), 1e-3)
+        torch.autograd.backward(loss)
+        optimizer.step()
+        training.schedule.component.factor(0, training.epochs)
+
+
+def _smallest_batch(prepared: Prepared, training: Training) -> int:
+    """Return the images of the smallest batch of a training: batch norm cannot do with one."""
+    if training.source == "full":
+        sizes = {len(prepared.real.train_labels), len(prepared.split.rest)}
+    else:
+        sizes = {sum(prepared.counts)}
+    return min(size % training.batch_size or min(size, training.batch_size) for size in sizes)
+
+
+def _teacher_network(prepared: Prepared, teacher: Teacher, index: int) -> torch.nn.Module:
+    with fault(f"{prepared.where}: teachers[{index}]"):
+        network = build(teacher.network.component, prepared.real.num_classes, prepared.real.image_shape, 0)
+    if teacher.checkpoint is not None:
+        load_checkpoint(network, teacher.checkpoint, f"{prepared.where}: teachers[{index}].checkpoint")
+    return freeze(network, prepared.device)
+
+
+class fault:
+    """Turns what a component raises on a rehearsal into one line that names the config's field."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if error is None or not isinstance(error, Exception) or isinstance(error, DDRankError):
+            return
+        # The plugin boundary: a component may raise anything; a ValueError is its word to the user.
+        text = str(error) if isinstance(error, ValueError) else one_line(error)
+        raise ConfigError(f"{self._where}: {text}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import re
@@ -13,6 +14,10 @@ from ddrank_core.errors import DeviceError
 
 if TYPE_CHECKING:
     import torch
+
+
+# From glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
 def resolve(text: str) -> torch.device:
@@ -45,7 +50,8 @@ def describe(device: torch.device) -> str:
 
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
-    return f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
+    threads = torch.get_num_threads()
+    return f"cpu ({platform.machine()}, {threads} thread{'s' if threads > 1 else ''})"
 
 
 def kind(device: torch.device) -> str:
@@ -55,6 +61,43 @@ def kind(device: torch.device) -> str:
     if device.type == "cuda":
         return f"cuda {torch.cuda.get_device_name(device)}"
     return f"cpu {platform.machine()} {torch.backends.cpu.get_cpu_capability()} {torch.get_num_threads()}"
+
+
+def keep_freed_memory(device: torch.device) -> None:
+    """Let glibc keep the memory that a training step frees for the next step, for the rest of the process.
+
+    By default it hands large blocks back to the system, and every step faults its pages in anew: on two cores
+    an epoch of ConvNet-3 on 100 32x32 images took 1.7 times as long, a test pass 2 times. Other C
+    libraries and GPUs are left alone. Results are the same to the last bit.
+    """
+    if device.type != "cpu" or platform.libc_ver()[0] != "glibc":
+        return
+    libc = ctypes.CDLL(None)
+    libc.mallopt(_M_MMAP_MAX, 0)
+    libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+SMALL_STEP = 2_000_000
+"""Activations of a training step up to which one thread is as fast as two, and much faster where the other
+core is busy: measured with ConvNets on 8x8 and 28x28 images."""
+
+
+@contextmanager
+def threads_for(device: torch.device, step_activations: int) -> Iterator[None]:
+    """Compute small steps on one CPU thread, and put back what was set before.
+
+    A rule and not a measurement, since the number of threads decides how sums are split and so the last
+    bits of a result. Where OMP_NUM_THREADS is set, it stands.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    if device.type == "cpu" and step_activations <= SMALL_STEP and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -8,6 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import attrs
+
 from ddrank_core.config import RunConfig
 from ddrank_core.data import distilled as distilled_file
 from ddrank_core.engine.images import normaliser
@@ -63,8 +65,7 @@ def prepare(config: RunConfig, where: str, registry: Registry, device: torch.dev
     )
     _check_split(prepared)
     _check_random(prepared)
-    rehearse(prepared)
-    return prepared
+    return attrs.evolve(prepared, step_activations=rehearse(prepared))
 
 
 def check_real(real: RealData, where: str) -> None:

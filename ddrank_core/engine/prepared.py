@@ -44,6 +44,8 @@ class Prepared:
     split: Split
     device: torch.device
     normaliser: Normaliser
+    step_activations: int = 0
+    """Activations of the largest training step, found by rehearsing it."""
 
 
 def split_training_set(real: RealData, share: float, seed: int) -> Split:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ddrank_core.config import Teacher
@@ -19,8 +21,10 @@ if TYPE_CHECKING:
     import torch
 
 
-def rehearse(prepared: Prepared) -> None:
+def rehearse(prepared: Prepared) -> int:
     """Do one real training step of every arm, and of teachers to be trained, on throwaway networks.
+
+    Returns the activations of the largest step that the run will do, student forward.
 
     Raises:
         ConfigError: one line that names the config's field.
@@ -34,14 +38,17 @@ def rehearse(prepared: Prepared) -> None:
             tuple(_teacher_network(prepared, teacher, i) for i, teacher in enumerate(config.teachers))
         ),
     )
-    for arm in prepared.plan.trained:
+    largest = max(
         _rehearse_arm(prepared, config.student, "student", arm.name, arm.training, setting)
+        for arm in prepared.plan.trained
+    )
     if prepared.teacher_training is None or not any(asks_teachers(a.training) for a in prepared.plan.trained):
-        return
+        return largest
     for index, teacher in enumerate(config.teachers):
         if teacher.checkpoint is None:
             field = f"teachers[{index}]"
             _rehearse_arm(prepared, teacher.network, field, field, prepared.teacher_training, setting)
+    return largest
 
 
 def _rehearse_arm(
@@ -51,7 +58,8 @@ def _rehearse_arm(
     name: str,
     training: Training,
     setting: Setting,
-) -> None:
+) -> int:
+    """Return the activations of one step at the training's batch size."""
     import torch
 
     real, where = prepared.real, prepared.where
@@ -71,7 +79,8 @@ def _rehearse_arm(
         view = View(images, hard, stored, prepared.distilled.soft_kind, mixing)
         targets = training.labels.component(view, setting.teachers)
     with fault(f"{where}: {field}"), torch.random.fork_rng(), autocast(setting):
-        logits = built(images)
+        with _counting(built) as activations:
+            logits = built(images)
         if logits.shape != (count, classes):
             raise ValueError(
                 f"gives logits of shape {list(logits.shape)} for {count} images, {classes} classes"
@@ -85,14 +94,39 @@ def _rehearse_arm(
         torch.autograd.backward(loss)
         optimizer.step()
         training.schedule.component.factor(0, training.epochs)
+    return sum(activations) // count * min(training.batch_size, max(_set_sizes(prepared, training)))
+
+
+@contextmanager
+def _counting(network: torch.nn.Module) -> Iterator[list[int]]:
+    """Collect the sizes of what the network's innermost modules put out in a forward pass."""
+    import torch
+
+    sizes: list[int] = []
+
+    def note(_module: torch.nn.Module, _inputs: object, output: object) -> None:
+        if isinstance(output, torch.Tensor):
+            sizes.append(output.numel())
+
+    leaves = [module for module in network.modules() if not list(module.children())]
+    handles = [leaf.register_forward_hook(note) for leaf in leaves]
+    try:
+        yield sizes
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _set_sizes(prepared: Prepared, training: Training) -> set[int]:
+    """Return how many images the training's trials train on."""
+    if training.source == "full":
+        return {len(prepared.real.train_labels), len(prepared.split.rest)}
+    return {sum(prepared.counts)}
 
 
 def _smallest_batch(prepared: Prepared, training: Training) -> int:
     """Return the images of the smallest batch of a training: batch norm cannot do with one."""
-    if training.source == "full":
-        sizes = {len(prepared.real.train_labels), len(prepared.split.rest)}
-    else:
-        sizes = {sum(prepared.counts)}
+    sizes = _set_sizes(prepared, training)
     return min(size % training.batch_size or min(size, training.batch_size) for size in sizes)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from ddrank_core.engine.device import describe, deterministic
+from ddrank_core.engine.device import describe, deterministic, keep_freed_memory, threads_for
 from ddrank_core.engine.keys import Keys
 from ddrank_core.engine.material import Material
 from ddrank_core.engine.plan import Arm, Training, Trial, asks_teachers
@@ -73,7 +73,8 @@ def execute(prepared: Prepared, store: TrialStore, emit: Emit) -> Outcome:
     Raises:
         RunFailed: one line, if a training cannot be done.
     """
-    with deterministic(prepared.device):
+    keep_freed_memory(prepared.device)
+    with deterministic(prepared.device), threads_for(prepared.device, prepared.step_activations):
         try:
             return _Run(prepared, store, emit).execute()
         except DDRankError:

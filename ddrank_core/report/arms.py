@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import attrs
 
+from ddrank_core.engine import score
 from ddrank_core.results import ArmResult
 
 ARMS: Mapping[str, str] = {
@@ -58,11 +58,7 @@ def in_order(arms: Mapping[str, ArmResult]) -> tuple[ArmResult, ...]:
 
 def ci95(arm: ArmResult) -> float | None:
     """Return the half-width of the 95 % Student-t interval of an arm's mean; None below two repeats."""
-    if arm.std is None or arm.n < 2:
-        return None
-    from scipy.special import stdtrit
-
-    return float(stdtrit(arm.n - 1, 0.975)) * arm.std / math.sqrt(arm.n)
+    return score.ci95(arm.std, arm.n)
 
 
 def undefined(arm: ArmResult) -> str:

@@ -32,6 +32,8 @@ _LARGEST_TILE = 256
 _GAP = 4
 _MARGIN = 16
 _TITLE_HEIGHT = 52
+_NAME_HEIGHT = 28
+_PER_ROW = 10
 # Room for a character: a digit of the names' size, and the mean over a bold line of the title's.
 _NAME_CHARACTER, _TITLE_CHARACTER = 10, 11
 
@@ -50,7 +52,7 @@ def distilled_png(
     class_names: Sequence[str],
     path: Path,
 ) -> None:
-    """Draw a row of distilled images for each class.
+    """Draw a row of distilled images for each class, or the classes side by side where each has one.
 
     `images_unit` is float [N, C, H, W] and clipped to 0..1; one channel is shown as grey, three as
     colour, any other number as the mean of the channels. `labels` is integer [N]. Each pixel of an
@@ -63,6 +65,9 @@ def distilled_png(
     shown = [np.flatnonzero(labels == k)[:MAX_IMAGES] for k in range(min(len(class_names), MAX_CLASSES))]
     counts = np.bincount(labels, minlength=len(class_names))
     columns = max(1, min(MAX_IMAGES, int(counts.max())))
+    if counts.max() == 1:
+        _side_by_side(images, shown, class_names, distilled_title(counts), path)
+        return
     tile_height, tile_width = tile_size(images.shape[2], images.shape[3])
     names = [_shortened(name) for name in class_names[:MAX_CLASSES]]
     left = _MARGIN + 12 + _NAME_CHARACTER * max(map(len, names))
@@ -80,6 +85,31 @@ def distilled_png(
             for column, index in enumerate(members):
                 tile = _tile(images[index])
                 figure.figimage(tile, left + column * (tile_width + _GAP), bottom, origin="upper")
+
+
+def _side_by_side(
+    images: NDArray[np.floating[Any]],
+    shown: Sequence[NDArray[np.integer[Any]]],
+    class_names: Sequence[str],
+    title: str,
+    path: Path,
+) -> None:
+    """Draw one image per class, ten in a row, the class's name above each."""
+    tile_height, tile_width = tile_size(images.shape[2], images.shape[3])
+    names = [_shortened(name) for name in class_names[: len(shown)]]
+    step = max(tile_width, _NAME_CHARACTER * max(map(len, names))) + 2 * _GAP
+    rows, columns = -(-len(shown) // _PER_ROW), min(len(shown), _PER_ROW)
+    width = max(columns * step, _TITLE_CHARACTER * len(title)) + 2 * _MARGIN
+    height = _TITLE_HEIGHT + rows * (tile_height + _NAME_HEIGHT) + _MARGIN
+    with _figure(width, height, path) as figure:
+        _text(figure, _MARGIN, height - 22, title, size=10, weight="bold")
+        for place, (name, members) in enumerate(zip(names, shown, strict=True)):
+            left = _MARGIN + place % _PER_ROW * step
+            top = height - _TITLE_HEIGHT - place // _PER_ROW * (tile_height + _NAME_HEIGHT)
+            _text(figure, left + tile_width / 2, top - _NAME_HEIGHT / 2, name, ha="center")
+            for index in members:
+                bottom = top - _NAME_HEIGHT - tile_height
+                figure.figimage(_tile(images[index]), left, bottom, origin="upper")
 
 
 def tile_size(height: int, width: int) -> tuple[int, int]:

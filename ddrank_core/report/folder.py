@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ddrank_core.config import RunConfig
 from ddrank_core.errors import DataError, RunFailed
-from ddrank_core.report.record import RunReport, build_record
+from ddrank_core.report.record import RunReport, build_record, strict_json
 from ddrank_core.report.tables import scores_csv, trials_csv
 from ddrank_core.results import ScoreResult
 
@@ -53,8 +53,7 @@ def _holds_another(record: Path, config: RunConfig) -> bool:
     except (OSError, ValueError):
         # No record, or none of ours: a run that was cut off before records were written whole.
         return False
-    ours = json.loads(json.dumps(config.resolved()))
-    return isinstance(found, dict) and found.get("config") != ours
+    return isinstance(found, dict) and found.get("config") != strict_json(config.resolved())
 
 
 def write(

@@ -82,7 +82,7 @@ def build_record(report: RunReport) -> dict[str, Any]:
         "started": report.started,
         "seconds": _finite(report.seconds),
     }
-    strict: dict[str, Any] = _strict(record)
+    strict: dict[str, Any] = strict_json(record)
     return strict
 
 
@@ -147,12 +147,12 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _strict(value: Any) -> Any:
+def strict_json(value: Any) -> Any:
     """Return `value` as what JSON can hold; an object that it cannot hold becomes its text."""
     if isinstance(value, Mapping):
-        return {str(key): _strict(item) for key, item in value.items()}
+        return {str(key): strict_json(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_strict(item) for item in value]
+        return [strict_json(item) for item in value]
     if isinstance(value, float):
         # numpy's float64 is a float too; float() makes it a plain one.
         return float(value) if math.isfinite(value) else str(float(value))

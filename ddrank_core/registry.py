@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from ddrank_core.errors import PluginError, nearest, one_line
+from ddrank_core.errors import DDRankError, PluginError, nearest, one_line
 from ddrank_core.plugins import CONTAINED, FIRST_PARTY, Plugin, PluginHost, installed
 from ddrank_core.spec import HOOKS, KINDS, ComponentSpec, Kind, parameters_of
 
@@ -163,11 +163,14 @@ class Registry:
 
     def _member(self, entry: Entry, family: Any, name: str) -> object:
         members = list(_members(entry, family))
-        if name not in members:
+        # A member's variants (`timm/resnet18.a1_in1k`) are not listed; the family knows which there are.
+        if name not in members and name.partition(".")[0] not in members:
             listing = f"ddrank list {entry.kind} '{entry.name}'"
             raise PluginError(f"no {entry.kind} '{name}'{nearest(name, members)}; see {listing}")
         try:
             return family.component(name.partition("/")[2])
+        except DDRankError:
+            raise
         except CONTAINED as error:  # the plugin boundary
             raise PluginError(f"{entry.kind} '{name}' of {entry.owner} fails: {one_line(error)}") from error
 

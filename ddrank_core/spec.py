@@ -32,7 +32,7 @@ class ComponentSpec:
     `name` is `vendor/name` for a third party (`acme/focal`); bare names belong to the
     project's own plugins. A name that ends in `/*` (`timm/*`) claims a whole family: its
     target is then an object with `members() -> Sequence[str]` and
-    `component(member: str) -> type`.
+    `component(member: str) -> type`; the latter is also asked for variants `member.tag`.
 
     `target` is `"module:Class"`, imported when a config first uses the name.
 

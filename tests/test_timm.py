@@ -192,3 +192,15 @@ def test_pretrained_weights_replace_the_initial_ones_but_not_the_classifier(hub_
     built = network.state_dict()
     assert torch.equal(built["layer1.0.conv1.weight"], trained["layer1.0.conv1.weight"])
     assert built["fc.weight"].shape[0] == 7
+
+
+def test_a_pretrained_tag_is_taken_by_the_registry_and_a_wrong_one_is_one_line():
+    from ddrank_core.errors import DDRankError
+    from ddrank_core.registry import default_registry
+
+    registry = default_registry()
+    assert registry.load("architecture", "timm/resnet18.a1_in1k")
+    with pytest.raises(DDRankError) as caught:
+        registry.load("architecture", "timm/resnet18.a1_in1kx")
+    assert "a1_in1k" in str(caught.value)
+    assert "\n" not in str(caught.value)

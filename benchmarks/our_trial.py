@@ -15,7 +15,7 @@ import attrs
 import numpy as np
 import torch
 
-from ddrank_core.engine.device import describe, deterministic, resolve
+from ddrank_core.engine.device import describe, deterministic, keep_freed_memory, resolve
 from ddrank_core.engine.images import ImageSet, normaliser
 from ddrank_core.engine.plan import Training
 from ddrank_core.engine.train import Setting, accuracy, build, predict, train
@@ -27,6 +27,8 @@ def main(folder: Path) -> None:
     case = json.loads((folder / "case.json").read_text())
     images = {name: torch.from_numpy(array) for name, array in np.load(folder / "images.npz").items()}
     device = resolve(case["device"])
+    # As at the start of a run. The step is far too large for a run to put it on one thread.
+    keep_freed_memory(device)
     with deterministic(device):
         report = time_trial(case, images, device)
     print(json.dumps(report))

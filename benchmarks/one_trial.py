@@ -94,7 +94,7 @@ def case(augmentation: str, args: argparse.Namespace) -> dict[str, Any]:
 def write_images(path: Path, test_images: int) -> None:
     """Write synthetic uint8 images [N, 3, 32, 32]: one random pattern per class, under noise.
 
-    What is in the images does not change how long they take. The patterns make a learnable task, so
+    The work on an image does not depend on what is in it. The patterns make a learnable task, so
     that the accuracies of both sides show that both have trained.
     """
     draw = np.random.default_rng(0)
@@ -118,7 +118,10 @@ def write_images(path: Path, test_images: int) -> None:
 def run(python: str, script: str, folder: Path) -> Any:
     """Run one side in a process of its own, and return its report."""
     command = [python, str(HERE / script), str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise SystemExit(f"--peer-python: {error}; benchmarks/peer/setup.sh makes one") from error
     if done.returncode:
         raise SystemExit(f"{script} failed:\n{done.stderr[-3000:]}")
     return json.loads(done.stdout.splitlines()[-1])

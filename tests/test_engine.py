@@ -11,11 +11,12 @@ from tiny_case import CLASSES, CONFIG, RECIPE, prepared_case, run_case
 from torch import nn
 from torch.nn import functional as F
 
+from ddrank_core.engine.device import resolve, threads_for
 from ddrank_core.engine.images import ImageSet, normaliser
 from ddrank_core.engine.prepared import draw_subset, split_training_set
 from ddrank_core.engine.seed import derive, generator
 from ddrank_core.engine.train import Setting, build, predict, train
-from ddrank_core.errors import ConfigError, RunFailed
+from ddrank_core.errors import ConfigError, DDRankError, RunFailed
 from ddrank_core.store import TrialStore
 
 CPU = torch.device("cpu")
@@ -603,8 +604,6 @@ def test_a_checkpoint_that_carries_code_is_not_run(tmp_path):
     ],
 )
 def test_a_fault_between_config_and_data_is_found_before_anything_is_trained(tmp_path, changes, message):
-    from ddrank_core.errors import DDRankError
-
     with pytest.raises(DDRankError) as caught:
         prepared_case(tmp_path, **changes)
     assert caught.value.exit_code == 2
@@ -629,3 +628,38 @@ def test_a_component_that_breaks_in_the_middle_ends_the_run_with_its_name(tmp_pa
         caught.value
     )
     assert "ce of ddrank" in str(caught.value)
+
+
+# -- the device --------------------------------------------------------------------------------
+
+
+def test_a_small_step_is_computed_on_one_thread_unless_the_user_said_otherwise(monkeypatch):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+        with threads_for(CPU, 1000):
+            assert torch.get_num_threads() == 1
+        with threads_for(CPU, 10**9):
+            assert torch.get_num_threads() == 2
+        monkeypatch.setenv("OMP_NUM_THREADS", "2")
+        with threads_for(CPU, 1000):
+            assert torch.get_num_threads() == 2
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_the_rehearsal_counts_the_activations_of_the_largest_step(tmp_path):
+    # ConvNet-1, width 8, on 8x8: convolution, norm and activation 512 each, pooling and flattening 128
+    # each, 3 logits; the full arm's batch of 16 is the largest.
+    prepared = prepared_case(tmp_path)
+    assert prepared.step_activations == (3 * 512 + 2 * 128 + 3) * 16
+
+
+@pytest.mark.parametrize("text", ["gpu", "cuda:", "cuda:²", "cuda:-1", "cpu:0"])
+def test_a_device_that_is_none_is_one_line(text):
+    with pytest.raises(DDRankError) as caught:
+        resolve(text)
+    assert str(caught.value).startswith(f"--device {text}: ")
+    assert caught.value.exit_code == 2

@@ -23,7 +23,7 @@ def command(config: Path, overrides: tuple[str, ...], device: str) -> None:
     warn(registry.problems)
     settings = load_run(config, registry, overrides)
     # From here on torch is needed, which costs seconds to import.
-    from ddrank_core.engine.device import describe, resolve
+    from ddrank_core.engine.device import describe, resolve, threads_for
     from ddrank_core.engine.prepare import prepare
 
     place = resolve(device)
@@ -34,4 +34,5 @@ def command(config: Path, overrides: tuple[str, ...], device: str) -> None:
     click.echo(f"  arms: {arms}")
     click.echo(f"  learning rates: {', '.join(f'{rate:g}' for rate in plan.candidates)}")
     click.echo(f"  trials: {plan.count()}, {plan.repeats} repeats, protocol {settings.protocol.use}")
-    click.echo(f"  device: {describe(place)}")
+    with threads_for(place, prepared.step_activations):
+        click.echo(f"  device: {describe(place)}")

@@ -12,13 +12,15 @@ if TYPE_CHECKING:
 
 
 def derive(seed: int, *path: str | int) -> int:
-    """Return a seed in [0, 2**63) for one purpose, independent of those for other purposes.
+    """Return a seed in [0, 2**53) for one purpose, independent of those for other purposes.
+
+    53 bits, so that a record's seeds survive every JSON reader.
 
     >>> derive(0, "trial", 0) == derive(0, "trial", 0)
     True
     """
     text = "/".join(map(str, (seed, *path)))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 11
 
 
 def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:

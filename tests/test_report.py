@@ -339,8 +339,19 @@ def test_a_colour_image_is_drawn_in_its_colours_clipped_to_the_unit_range(tmp_pa
     image = np.zeros((1, 3, 32, 32))
     image[0, 0], image[0, 1], image[0, 2] = 1.7, -0.4, 0.2
     distilled_png(image, np.array([0]), ("a",), tmp_path / "d.png")
-    tile = pixels(tmp_path / "d.png")[52 : 52 + 96, 38 : 38 + 96].reshape(-1, 3)
+    tile = pixels(tmp_path / "d.png")[80 : 80 + 96, 16 : 16 + 96].reshape(-1, 3)
     assert {(255, 0, 51)} == {tuple(map(int, pixel)) for pixel in tile}
+
+
+def test_classes_with_one_image_each_stand_side_by_side_ten_in_a_row(tmp_path):
+    grey = np.arange(1, 13) / 20
+    images = np.ones((12, 1, 8, 8)) * grey[:, None, None, None]
+    distilled_png(images, np.arange(12), ["c"] * 12, tmp_path / "d.png")
+    picture = pixels(tmp_path / "d.png")
+    # A title of 52 pixels, then rows of a name of 28 and a tile of 96; tiles start every 104 pixels.
+    for place, value in enumerate(np.rint(255 * grey).astype(np.uint8)):
+        top, left = 80 + place // 10 * (96 + 28), 16 + place % 10 * 104
+        assert (picture[top : top + 96, left : left + 96] == value).all()
 
 
 def test_at_most_20_classes_and_10_images_of_each_are_drawn(tmp_path):
@@ -368,7 +379,7 @@ def test_the_title_says_what_is_left_out(counts, expected):
 
 def test_a_large_image_is_drawn_no_larger_than_256_pixels(tmp_path):
     distilled_png(np.zeros((1, 3, 600, 300)), np.array([0]), ("a",), tmp_path / "d.png")
-    black = (pixels(tmp_path / "d.png") == 0).all(axis=2)[52:, 38:]
+    black = (pixels(tmp_path / "d.png") == 0).all(axis=2)[80:, 16:]
     assert (200, 100) == (int(black[:, 0].sum()), int(black[0].sum()))
 
 

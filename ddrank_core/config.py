@@ -255,8 +255,11 @@ def _key(place: Any, step: str, override: str) -> str | int:
 
 
 def _in_full(values: dict[str, Any]) -> dict[str, Any]:
-    """Write out what a config may leave short: one augmentation for a list of one."""
+    """Write out what a config may leave short: the default protocol, one augmentation for a list of one."""
     shaped = dict(values)
+    protocol = values.get("protocol", {})
+    if isinstance(protocol, Mapping) and "use" not in protocol:
+        shaped["protocol"] = {"use": "strict", **protocol}
     for path in (("recipe",), ("hard",), ("full_data", "recipe")):
         _augmentation_list(shaped, path)
     return shaped

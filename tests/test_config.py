@@ -418,3 +418,12 @@ def test_a_distillation_writes_safetensors_only(registry, folder):
     with pytest.raises(ConfigError) as refused:
         load_distill(Path("dm.yaml"), registry, ["output=set.pt"])
     assert str(refused.value) == "dm.yaml: output: must end in .safetensors, got 'set.pt'"
+
+
+@pytest.mark.parametrize("override", ["seed=0", "protocol.repeats=5"])
+def test_strict_is_the_protocol_where_none_is_named(registry, folder, override):
+    text = (folder / "run.yaml").read_text().replace("protocol: {use: strict, repeats: 2}\n", "")
+    (folder / "run.yaml").write_text(text)
+    config = load_run(Path("run.yaml"), registry, [override])
+    assert config.protocol.use == "strict"
+    assert config.protocol.component.repeats == 5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,9 +67,9 @@ def _evaluate(prepared: Prepared, settings: RunConfig, registry: Registry, folde
 
     emit = _emitter(registry)
     clock = time.perf_counter()
-    store = TrialStore(cache_folder())
     try:
-        outcome = execute(prepared, store, emit)
+        with closing(TrialStore(cache_folder())) as store:
+            outcome = execute(prepared, store, emit)
         report = _report(outcome, settings)
         _write(report, prepared, folder)
     except BaseException as error:
@@ -79,8 +80,6 @@ def _evaluate(prepared: Prepared, settings: RunConfig, registry: Registry, folde
         if isinstance(error, KeyboardInterrupt):
             raise Interrupted("interrupted; finished trials are kept, the same command goes on") from None
         raise
-    finally:
-        store.close()
     finished = RunFinished(
         name=settings.name,
         folder=folder,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import attrs
 
@@ -13,7 +13,6 @@ from ddrank_core.errors import DataError, nearest
 from ddrank_core.types import ImageSpace, SoftKind
 
 SpaceKind = Literal["unit", "normalised", "zca"]
-SPACES: tuple[SpaceKind, ...] = get_args(SpaceKind)
 
 
 @attrs.frozen

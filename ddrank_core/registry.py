@@ -205,8 +205,10 @@ def a_kind(kind: str) -> str:
 def _manifest_fault(kind: Kind, plugin: Plugin, spec: object) -> str | None:
     if not isinstance(spec, ComponentSpec):
         return f"its hook {HOOKS[kind]} returned {_shown(spec)}, not a ComponentSpec"
-    if not all(isinstance(text, str) for text in attrs.astuple(spec)):
+    if not all(isinstance(text, str) for text in (spec.name, spec.target, spec.summary)):
         return f"its hook {HOOKS[kind]} returned {_shown(spec)}, whose fields are not all text"
+    if not isinstance(spec.preset, Mapping) or (spec.preset and spec.is_family):
+        return f"the preset of '{spec.name}' must be a mapping of parameters, and a family can have none"
     if not _NAME.fullmatch(spec.name):
         return f"'{spec.name}' is not a component's name; it must look like 'vendor/name'"
     if "/" not in spec.name and not plugin.is_first_party:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar, dataclass_transform, get_args
 
 import attrs
@@ -36,13 +36,18 @@ class ComponentSpec:
 
     `target` is `"module:Class"`, imported when a config first uses the name.
 
+    `preset` makes the name a short one for a component with some of its parameters set; a config's own
+    parameters come on top. Short names can be used like any other, and are listed apart.
+
     Example:
         ComponentSpec("acme/focal", "acme.focal:FocalLoss", "Focal loss (Lin et al. 2017)")
+        ComponentSpec("acme/focal-5", "acme.focal:FocalLoss", "Focal loss", preset={"gamma": 5.0})
     """
 
     name: str
     target: str
     summary: str
+    preset: Mapping[str, Any] = attrs.field(factory=dict, kw_only=True, hash=False)
 
     @property
     def is_family(self) -> bool:

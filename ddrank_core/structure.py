@@ -176,9 +176,9 @@ class Structurer:
             raise FieldError(f"'use: NAME' is missing, which names {a_kind(kind)}")
         name = self.field("use", given["use"], str)
         fields = {key: item for key, item in given.items() if key != "use"}
-        cls = self._registry.load(kind, name)
-        made: Any = self._converter.structure(fields, cls)
-        return Chosen(name, made, self._registry.find(kind, name), tuple(fields))
+        entry, cls = self._registry.find(kind, name), self._registry.load(kind, name)
+        made: Any = self._converter.structure({**entry.spec.preset, **fields}, cls)
+        return Chosen(name, made, entry, tuple(fields))
 
 
 def plain(value: Any, path: Callable[[Path], str] = str) -> Any:

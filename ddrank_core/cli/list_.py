@@ -39,14 +39,29 @@ def command(kind: str | None, pattern: str | None) -> None:
     if pattern:
         click.echo(table(_matches(registry, kinds[0], pattern)))
     elif kind:
-        click.echo(table(_rows(registry.entries(kinds[0]))))
+        click.echo(_listing(registry.entries(kinds[0]), ""))
     else:
         sections = ((k, registry.entries(k)) for k in kinds)
-        click.echo("\n\n".join(f"{k}\n{table(_rows(entries), '  ')}" for k, entries in sections if entries))
+        click.echo("\n\n".join(f"{k}\n{_listing(entries, '  ')}" for k, entries in sections if entries))
 
 
-def _rows(entries: Sequence[Entry]) -> list[tuple[str, str]]:
-    return [(entry.name, _summary(entry)) for entry in entries]
+def _listing(entries: Sequence[Entry], indent: str) -> str:
+    """Return a table of the components; the short names of some of them fill a paragraph below."""
+    import textwrap
+
+    rows = [(entry.name, _summary(entry)) for entry in entries if not entry.spec.preset]
+    short = ", ".join(entry.name for entry in entries if entry.spec.preset)
+    if not short:
+        return table(rows, indent)
+    # Names like ConvNet-3-BN must not be broken at a hyphen.
+    filled = textwrap.fill(
+        f"short names: {short}",
+        100,
+        initial_indent=indent,
+        subsequent_indent=f"{indent}  ",
+        break_on_hyphens=False,
+    )
+    return f"{table(rows, indent)}\n{filled}"
 
 
 def _summary(entry: Entry) -> str:

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Literal
 
 from ddrank_core import component, parameter
+from ddrank_networks.sizes import grey_padding
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,8 +24,8 @@ class ConvNet:
 
     Source: Gidaris & Komodakis 2018; VICO-UoE/DatasetCondensation, networks.py, whose checkpoints
     load into this network (`features.N.*`, `classifier.*`). Deviation: there, the first
-    convolution pads by 3 for every grey image and the classifier fits only those of 28 x 28; here
-    grey images of another size are padded by 1, like colour images.
+    convolution pads by 3 for every grey image; here grey images of another size than 28 x 28 are
+    padded by 1, like colour images.
     """
 
     depth: int = parameter("number of blocks", default=3, minimum=1)
@@ -51,12 +52,11 @@ class ConvNet:
 
         self._check(image_shape)
         channels, height, width = image_shape
-        pads = image_shape == (1, 28, 28)
-        if pads:
-            height, width = 32, 32
+        extra = grey_padding(image_shape)
+        height, width = height + 2 * extra, width + 2 * extra
         layers: list[nn.Module] = []
-        for block in range(self.depth):
-            padding = 3 if pads and block == 0 else 1
+        for _ in range(self.depth):
+            padding = 1 if layers else 1 + extra
             layers.append(nn.Conv2d(channels, self.width, kernel_size=3, padding=padding))
             layers += [*self._norm(height, width), self._activation(), *self._pooling()]
             channels = self.width
@@ -72,9 +72,7 @@ class ConvNet:
     def _check(self, image_shape: tuple[int, int, int]) -> None:
         channels, height, width = image_shape
         smallest = 1 if self.pooling == "none" else 2**self.depth
-        # A grey 28 x 28 image becomes 32 x 32, and can be halved once more than its size says.
-        side = 32 if image_shape == (1, 28, 28) else min(height, width)
-        if side < smallest:
+        if min(height, width) + 2 * grey_padding(image_shape) < smallest:
             raise ValueError(
                 f"convnet of depth {self.depth} needs images of at least {smallest} x {smallest} pixels, "
                 f"got {channels} x {height} x {width}; use a smaller depth, or pooling: none"

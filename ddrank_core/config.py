@@ -52,6 +52,9 @@ class DistilledRef:
     """Which distilled set is evaluated."""
 
     path: Path = parameter("a distilled set, as `ddrank import` and `ddrank distill` write it")
+    views: Path | None = parameter(
+        "its stored views with their soft labels, for the labels stored-views", default=None
+    )
     ipc: int | None = parameter("images per class, checked against the file", default=None, minimum=1)
 
 
@@ -66,6 +69,23 @@ class Recipe:
     schedule: Chosen[Schedule] = parameter("how the learning rate changes over the epochs")
     epochs: int = parameter("passes over the distilled images", minimum=1)
     batch_size: int = parameter("images per step", default=256, minimum=1)
+    micro_batch: int | None = parameter(
+        "images per forward pass, where a batch does not fit: gradients add up", default=None, minimum=1
+    )
+
+
+@component
+class Validation:
+    """What is done to validation and test images before a network is asked about them."""
+
+    augmentation: tuple[Chosen[Augmentation], ...] = parameter("applied in order", default=())
+
+
+@component
+class Whitening:
+    """ZCA whitening, fitted on the real training set: the whole run then works on whitened images."""
+
+    eps: float = parameter("added to the variances; MTT's and its followers' is 0.1", default=0.1, above=0)
 
 
 @component
@@ -84,6 +104,9 @@ class FullRecipe:
     schedule: Chosen[Schedule] = parameter("how the learning rate changes over the epochs")
     epochs: int = parameter("passes over the real training images", minimum=1)
     batch_size: int = parameter("images per step", default=256, minimum=1)
+    micro_batch: int | None = parameter(
+        "images per forward pass, where a batch does not fit: gradients add up", default=None, minimum=1
+    )
     learning_rate: float = parameter("the rate of a teacher that is trained here", default=0.01, above=0)
 
 
@@ -103,7 +126,29 @@ class Teacher:
     """A network that gives soft labels: read from a checkpoint, or trained on the real training set."""
 
     network: Chosen[Architecture] = parameter("the network")
-    checkpoint: Path | None = parameter("its weights; trained here where not given", default=None)
+    checkpoint: Path | None = parameter(
+        "its weights, or a folder with <dataset>/<network>/ckpt_best.pt; trained here where not given",
+        default=None,
+    )
+    accuracy: float | None = parameter(
+        "its known test accuracy, a fraction; checked on real training images",
+        default=None,
+        minimum=0,
+        maximum=1,
+    )
+
+    @property
+    def is_trained_here(self) -> bool:
+        """Return whether it has no weights yet, neither a checkpoint's nor its library's."""
+        return self.checkpoint is None and not getattr(self.network.component, "pretrained", False)
+
+
+@component
+class Student:
+    """One of several students: a network, and what it reaches on the whole real training set."""
+
+    network: Chosen[Architecture] = parameter("the network that its trials train")
+    full_data: FullData | None = parameter("the run's own where not given", default=None)
 
 
 @component
@@ -122,10 +167,15 @@ class RunConfig:
     dataset: Chosen[Dataset] = parameter("the real data set")
     distilled: DistilledRef = parameter("the distilled set")
     student: Chosen[Architecture] = parameter("the network that every trial trains")
+    students: tuple[Student, ...] = parameter(
+        "instead of student: several networks, each of them evaluated", default=()
+    )
     teachers: tuple[Teacher, ...] = parameter("networks that give soft labels", default=())
     recipe: Recipe = parameter("the method's own way to train on its images")
     hard: HardRecipe = parameter("the hard-label arm of the distilled set", default=HardRecipe())
     full_data: FullData = parameter("the real training set as a whole", default=FullData())
+    whitening: Whitening | None = parameter("ZCA whitening of every image of the run", default=None)
+    validation: Validation = parameter("validation and test images", default=Validation())
     protocol: Chosen[Selection] = parameter("how learning rate and epoch are chosen")
     scores: tuple[ScoreName, ...] = parameter("what to report", default=SCORES, check=_not_empty)
     weights: Weights = parameter("weights of the combined scores", default=Weights())
@@ -138,11 +188,38 @@ class RunConfig:
     )
     precision: Precision = parameter("bf16 needs a CUDA device", default="fp32")
 
+    def each_student(self) -> tuple[RunConfig, ...]:
+        """Return one config for each student, itself where there is one."""
+        return tuple(self._of(student) for student in self.students) or (self,)
+
+    def _of(self, student: Student) -> RunConfig:
+        changes: dict[str, Any] = {"student": student.network, "students": ()}
+        if student.full_data is not None:
+            changes["full_data"] = student.full_data
+        evolved: RunConfig = attrs.evolve(self, **changes)  # type: ignore[misc]  # mypy loses attrs here
+        return evolved
+
+    def with_teacher_files(self) -> RunConfig:
+        """Return the config with the files of those teachers whose folder it gives."""
+        teachers = tuple(_with_file(teacher, self.dataset.use) for teacher in self.teachers)
+        evolved: RunConfig = attrs.evolve(self, teachers=teachers)  # type: ignore[misc]  # as in `_of`
+        return evolved
+
     def resolved(self, path: Callable[[Path], str] = str) -> dict[str, Any]:
         """Return the config with every default filled in, as plain JSON values."""
         values: dict[str, Any] = plain(self, path)
+        del values["student" if self.students else "students"]
+        if self.students:
+            values["students"] = [
+                {**plain(student.network, path), "full_data": plain(student.full_data, path)}
+                for student in self.students
+            ]
         values["teachers"] = [
-            {**plain(teacher.network, path), "checkpoint": plain(teacher.checkpoint, path)}
+            {
+                **plain(teacher.network, path),
+                "checkpoint": plain(teacher.checkpoint, path),
+                "accuracy": teacher.accuracy,
+            }
             for teacher in self.teachers
         ]
         return values
@@ -166,6 +243,21 @@ class DistillConfig:
     output: Path = parameter("the file to write (.safetensors)")
 
 
+@component
+class TeacherConfig:
+    """One network for `ddrank teacher train`: trained on a whole real training set with hard labels."""
+
+    name: str = parameter("names the checkpoint", check=_name_fault)
+    dataset: Chosen[Dataset] = parameter("the real data set")
+    network: Chosen[Architecture] = parameter("the network")
+    recipe: FullRecipe | None = parameter(
+        "how to train it; not given, its library's pretrained weights are kept as they are", default=None
+    )
+    whitening: Whitening | None = parameter("ZCA whitening of every image", default=None)
+    seed: int = parameter("seeds weights, order and augmentation", default=0, minimum=0, below=2**63)
+    precision: Precision = parameter("bf16 needs a CUDA device", default="fp32")
+
+
 def load_run(path: Path, registry: Registry, overrides: Sequence[str] = ()) -> RunConfig:
     """Read, override, structure and cross-check a run config.
 
@@ -174,9 +266,12 @@ def load_run(path: Path, registry: Registry, overrides: Sequence[str] = ()) -> R
         PluginError: if a component's plugin is broken.
     """
     values = _values(path, overrides, RunConfig)
+    _check_students(values, str(path))
     config: RunConfig = _Structurer(registry, path.parent).structure(_in_full(values), RunConfig, str(path))
-    _cross_check(config, str(path))
-    return config
+    _check_accuracies(config, str(path))
+    for one in config.each_student():
+        _cross_check(one, str(path))
+    return config.with_teacher_files()
 
 
 def load_distill(path: Path, registry: Registry, overrides: Sequence[str] = ()) -> DistillConfig:
@@ -192,20 +287,43 @@ def load_distill(path: Path, registry: Registry, overrides: Sequence[str] = ()) 
     return config
 
 
+def load_teacher(path: Path, registry: Registry, overrides: Sequence[str] = ()) -> TeacherConfig:
+    """Read, override, structure and check a config of `ddrank teacher train`.
+
+    Raises:
+        ConfigError: one line that names the file and the field.
+    """
+    values = _values(path, overrides, TeacherConfig)
+    _augmentation_list(values, ("recipe",))
+    config: TeacherConfig = _Structurer(registry, path.parent).structure(values, TeacherConfig, str(path))
+    if config.recipe is None and not getattr(config.network.component, "pretrained", False):
+        raise ConfigError(f"{path}: recipe: missing; {config.network.use} has no pretrained weights to keep")
+    return config
+
+
 class _Structurer(Structurer):
     """Knows the one place where a config's shape differs from its type: a teacher's flat mapping."""
 
     def __init__(self, registry: Registry, folder: Path) -> None:
         super().__init__(registry, folder)
         self._converter.register_structure_hook(Teacher, self._teacher)
+        self._converter.register_structure_hook(Student, self._student)
+
+    def _student(self, value: Any, _: Any) -> Student:
+        if not isinstance(value, Mapping):
+            return Student(network=self.chosen("architecture", value))
+        network = {key: item for key, item in value.items() if key != "full_data"}
+        given = value.get("full_data")
+        full_data = None if given is None else self.field("full_data", given, FullData)
+        return Student(network=self.chosen("architecture", network), full_data=full_data)
 
     def _teacher(self, value: Any, _: Any) -> Teacher:
         if not isinstance(value, Mapping):
             return Teacher(network=self.chosen("architecture", value))
-        network = {key: item for key, item in value.items() if key != "checkpoint"}
-        given = value.get("checkpoint")
-        checkpoint = None if given is None else self.field("checkpoint", given, Path)
-        return Teacher(network=self.chosen("architecture", network), checkpoint=checkpoint)
+        own = {"checkpoint": Path | None, "accuracy": float | None}
+        network = {key: item for key, item in value.items() if key not in own}
+        given = {key: self.field(key, value.get(key), cls) for key, cls in own.items()}
+        return Teacher(network=self.chosen("architecture", network), **given)
 
 
 def _values(path: Path, overrides: Sequence[str], cls: type) -> dict[str, Any]:
@@ -254,13 +372,36 @@ def _key(place: Any, step: str, override: str) -> str | int:
     return int(step)
 
 
+def _check_students(values: Mapping[str, Any], where: str) -> None:
+    if "student" in values and "students" in values:
+        raise ConfigError(f"{where}: students: give either student or students")
+    students = values.get("students", ["one"])
+    if not isinstance(students, list) or not students:
+        raise ConfigError(f"{where}: students: must be a list of at least one architecture")
+
+
+def _check_accuracies(config: RunConfig, where: str) -> None:
+    if config.full_data.accuracy is None:
+        return
+    for index, student in enumerate(config.students if len(config.students) > 1 else ()):
+        if student.full_data is None:
+            raise ConfigError(
+                f"{where}: students[{index}].full_data: missing; full_data.accuracy is one network's, so "
+                "give each student its own, or a full_data.recipe to train them here"
+            )
+
+
 def _in_full(values: dict[str, Any]) -> dict[str, Any]:
     """Write out what a config may leave short: the default protocol, one augmentation for a list of one."""
     shaped = dict(values)
+    if "students" in values:
+        first = values["students"][0]
+        bare = {k: v for k, v in first.items() if k != "full_data"} if isinstance(first, Mapping) else first
+        shaped["student"] = bare
     protocol = values.get("protocol", {})
     if isinstance(protocol, Mapping) and "use" not in protocol:
         shaped["protocol"] = {"use": "strict", **protocol}
-    for path in (("recipe",), ("hard",), ("full_data", "recipe")):
+    for path in (("recipe",), ("hard",), ("validation",), ("full_data", "recipe")):
         _augmentation_list(shaped, path)
     return shaped
 
@@ -297,6 +438,7 @@ def _cross_check(config: RunConfig, where: str) -> None:
     _check_full_data(config, where)
     _check_files(config, where)
     _check_mixing(config, where)
+    _check_views(config, where)
     if len(set(config.scores)) != len(config.scores):
         raise ConfigError(f"{where}: scores: the same score is asked for twice")
 
@@ -313,6 +455,40 @@ def _check_mixing(config: RunConfig, where: str) -> None:
         if len(mixing) > 1:
             both = " and ".join(mixing)
             raise ConfigError(f"{where}: {path}.augmentation: {both} both mix images; use one of them")
+    for chosen in config.validation.augmentation:
+        if getattr(chosen.component, "mixes", False):
+            raise ConfigError(
+                f"{where}: validation.augmentation: {chosen.use} mixes images, which then have no one class"
+            )
+
+
+def _check_views(config: RunConfig, where: str) -> None:
+    """Check what replaying stored views asks of the rest of the config."""
+    labels = config.recipe.labels
+    if not getattr(labels.component, "replays_views", False):
+        if config.distilled.views is not None:
+            raise ConfigError(
+                f"{where}: distilled.views: recipe.labels: {labels.use} does not use them; "
+                "leave them out, or use the labels stored-views"
+            )
+        return
+    if config.distilled.views is None:
+        raise ConfigError(f"{where}: distilled.views: missing; recipe.labels: {labels.use} replays them")
+    if any(chosen.use != "none" for chosen in config.recipe.augmentation):
+        raise ConfigError(
+            f"{where}: recipe.augmentation: must be empty, for recipe.labels: {labels.use} replays views "
+            "that have been augmented"
+        )
+    if "ars" in config.scores:
+        raise ConfigError(
+            f"{where}: scores: ars compares a recipe with and without its augmentation, which "
+            f"recipe.labels: {labels.use} has none of; leave it out"
+        )
+    if not config.teachers and _uses_random(config):
+        raise ConfigError(
+            f"{where}: teachers: recipe.labels: {labels.use} needs a teacher, to label the views of the "
+            "random real images that the scores compare with"
+        )
 
 
 def _uses_random(config: RunConfig) -> bool:
@@ -332,7 +508,7 @@ def _check_full_data(config: RunConfig, where: str) -> None:
             f"{where}: full_data: give an accuracy with its source, or a recipe to train it here; "
             f"the scores {', '.join(config.scores)} need it"
         )
-    untrained = any(teacher.checkpoint is None for teacher in config.teachers)
+    untrained = any(teacher.is_trained_here for teacher in config.teachers)
     if untrained and full.recipe is None:
         raise ConfigError(
             f"{where}: full_data.recipe: missing; a teacher without a checkpoint is trained with it"
@@ -341,14 +517,62 @@ def _check_full_data(config: RunConfig, where: str) -> None:
 
 def _check_files(config: RunConfig, where: str) -> None:
     for index, teacher in enumerate(config.teachers):
-        if teacher.checkpoint is not None and not teacher.checkpoint.is_file():
-            raise ConfigError(f"{where}: teachers[{index}].checkpoint: no such file: {teacher.checkpoint}")
+        _check_checkpoint(teacher, config.dataset.use, f"{where}: teachers[{index}].checkpoint")
+    if config.distilled.views is not None and not config.distilled.views.is_file():
+        raise ConfigError(f"{where}: distilled.views: no such file: {config.distilled.views}")
     if not config.distilled.path.is_file():
         hint = nearest(config.distilled.path.name, _siblings(config.distilled.path))
         raise ConfigError(
             f"{where}: distilled.path: no such file: {config.distilled.path}{hint}; "
             "'ddrank import' makes one from what a method published"
         )
+
+
+_CHECKPOINT = "ckpt_best.pt"
+
+
+def _check_checkpoint(teacher: Teacher, dataset: str, where: str) -> None:
+    given = teacher.checkpoint
+    if given is None or given.is_file():
+        return
+    if not given.is_dir():
+        raise ConfigError(f"{where}: no such file: {given}")
+    if not (found := _in_teacher_folder(given, dataset, teacher.network.use)):
+        there = sorted(f"{f.parent.parent.name}/{f.parent.name}" for f in given.glob(f"*/*/{_CHECKPOINT}"))
+        listed = f"it has {', '.join(there[:5])}" if there else "it has none for any data set"
+        raise ConfigError(
+            f"{where}: {given} has no <dataset>/<network>/{_CHECKPOINT} for {dataset} and "
+            f"{teacher.network.use}; {listed}"
+        )
+    if len(found) > 1:
+        raise ConfigError(f"{where}: {' and '.join(map(str, found[:2]))} may both be meant; name one of them")
+
+
+def _with_file(teacher: Teacher, dataset: str) -> Teacher:
+    """Return the teacher with the checkpoint's file where its folder is given."""
+    if teacher.checkpoint is None or not teacher.checkpoint.is_dir():
+        return teacher
+    (found,) = _in_teacher_folder(teacher.checkpoint, dataset, teacher.network.use)
+    return Teacher(network=teacher.network, checkpoint=found, accuracy=teacher.accuracy)
+
+
+def _in_teacher_folder(root: Path, dataset: str, network: str) -> list[Path]:
+    """Return the checkpoints for a data set and a network in the layout of ddranking's `teacher_dir`.
+
+    Its names are written in other ways: `CIFAR10`, `TinyImageNet` and `ImageNet1K` for `cifar10`,
+    `tiny-imagenet` and `imagenet`.
+    """
+
+    def same(folder: Path, name: str) -> bool:
+        return _bare(folder.name) == _bare(name)
+
+    files = sorted(root.glob(f"*/*/{_CHECKPOINT}"))
+    return [f for f in files if same(f.parent.parent, dataset) and same(f.parent, network)]
+
+
+def _bare(name: str) -> str:
+    letters = re.sub("[^a-z0-9]", "", name.lower())
+    return "imagenet" if letters == "imagenet1k" else letters
 
 
 def _siblings(path: Path) -> list[str]:

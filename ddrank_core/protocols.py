@@ -44,11 +44,13 @@ class LabelMapping(Protocol):
 
     `gives_soft`: its targets carry soft labels. `needs_stored_soft`: every image must come with a
     stored soft label. `needs_teacher`: it asks the teachers about every augmented view.
+    `replays_views`: images, order and mixing come from the distilled set's stored views.
     """
 
     gives_soft: ClassVar[bool] = False
     needs_stored_soft: ClassVar[bool] = False
     needs_teacher: ClassVar[bool] = False
+    replays_views: ClassVar[bool] = False
 
     def __call__(self, view: View, teachers: Teachers) -> Targets:
         """Return the batch's targets; `teachers` returns an empty tuple where there are none."""
@@ -89,7 +91,12 @@ class Architecture(Protocol):
 
 
 class Dataset(Protocol):
-    """A real data set."""
+    """A real data set.
+
+    Two methods may be left out. `facts() -> DatasetFacts` says what is known of it without reading it, for
+    `ddrank data list` and `ddrank data info`. `pictures() -> Sequence[Pictures]` lists the picture files of
+    each part, which `ddrank data prepare` then decodes beforehand; `load` gets the pixels with `decoded`.
+    """
 
     def load(self) -> RealData:
         """Read the data set from disk.

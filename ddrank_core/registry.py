@@ -33,6 +33,14 @@ BUILT_IN: Mapping[str, tuple[ComponentSpec, ...]] = {
             "multi-step", "ddrank_core.engine.schedules:MultiStep", "Times gamma at each milestone"
         ),
         ComponentSpec("cosine", "ddrank_core.engine.schedules:Cosine", "Cosine to zero at the end"),
+        ComponentSpec(
+            "half-cosine",
+            "ddrank_core.engine.schedules:HalfCosine",
+            "Half of a cosine, ending at a half (RDED)",
+        ),
+        ComponentSpec(
+            "warmup", "ddrank_core.engine.schedules:Warmup", "A linear rise in front of any other schedule"
+        ),
     ),
     "protocol": (
         ComponentSpec(
@@ -184,7 +192,8 @@ class Registry:
             return f"'{name}' is {a_kind(elsewhere[0])}, not {a_kind(kind)}; see 'ddrank list {kind}'"
         if broken := self._faults_behind(name):
             return f"no {kind} '{name}'; {broken}"
-        hint = nearest(name, [entry.name for entry in self.entries(kind)])
+        alike = [entry.name for entry in self.entries(kind) if ("/" in entry.name) == ("/" in name)]
+        hint = nearest(name, alike)
         return f"no {kind} '{name}'{hint}; see 'ddrank list {kind}'"
 
     def _faults_behind(self, name: str) -> str:

@@ -47,7 +47,7 @@ class ComponentSpec:
     name: str
     target: str
     summary: str
-    preset: Mapping[str, Any] = attrs.field(factory=dict, kw_only=True, hash=False)
+    preset: Mapping[str, Any] = attrs.field(factory=dict, kw_only=True, hash=False, repr=False)
 
     @property
     def is_family(self) -> bool:

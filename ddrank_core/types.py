@@ -60,6 +60,10 @@ class View:
     """float32 [B, K]: stored soft labels of the images before mixing."""
     soft_kind: SoftKind = "logits"
     mixing: Mixing | None = None
+    soft_temperature: float = 1.0
+    """What the stored probabilities were softened with: softmax(logits / T). 1 for logits."""
+    num_classes: int = 0
+    """K."""
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -82,23 +86,34 @@ class Targets:
     partner_soft: Tensor | None = None
     """float32 [B, K]."""
     soft_kind: SoftKind = "logits"
+    soft_temperature: float = 1.0
+    """What the probabilities were softened with before they were stored. 1 for logits."""
+
+    def part(self, places: slice) -> Targets:
+        """Return the targets of some images of the batch."""
+        tensors = ("hard", "partner_hard", "weight", "soft", "partner_soft")
+        given = {name: tensor for name in tensors if (tensor := getattr(self, name)) is not None}
+        sliced: dict[str, Any] = {name: tensor[places] for name, tensor in given.items()}
+        return attrs.evolve(self, **sliced)
 
     def soft_probabilities(self, temperature: float = 1.0) -> Tensor:
         """Return the soft labels as probabilities [B, K], softened, with mixed labels mixed.
 
-        Logits give softmax(logits / T). Probabilities p give p^(1/T), normalised: the same thing,
-        since log p are logits of p. A zero probability stays zero.
+        Logits give softmax(logits / T). Probabilities p that were stored at a temperature S give p^(S/T),
+        normalised: the same thing, since S log p are logits of p. A zero probability stays zero.
 
         Raises:
             ValueError: if there are no soft labels.
         """
         if self.soft is None:
             raise ValueError("the label mapping gives no soft labels")
-        own = _soften(self.soft, self.soft_kind, temperature)
+        # What is left to soften by: probabilities have been softened once before.
+        left = temperature if self.soft_kind == "logits" else temperature / self.soft_temperature
+        own = _soften(self.soft, self.soft_kind, left)
         if self.partner_soft is None or self.weight is None:
             return own
         weight = self.weight.unsqueeze(1)
-        return weight * own + (1 - weight) * _soften(self.partner_soft, self.soft_kind, temperature)
+        return weight * own + (1 - weight) * _soften(self.partner_soft, self.soft_kind, left)
 
     def soft_logits(self) -> Tensor:
         """Return the soft labels as logits [B, K], with mixed labels mixed linearly.
@@ -155,6 +170,8 @@ class RealData:
     std: tuple[float, ...]
     source: str
     """Where the data is from, for the record."""
+    digest: str | None = None
+    """Stands for every pixel and label, where hashing them anew at each run would take long."""
 
     @property
     def num_classes(self) -> int:
@@ -179,6 +196,8 @@ class DistilledSet:
     soft_labels: Tensor | None = None
     """float32 [N, K]."""
     soft_kind: SoftKind = "logits"
+    soft_temperature: float = 1.0
+    """What stored probabilities were softened with: softmax(logits / T). 1 for logits."""
     learning_rate: float | None = None
     """The rate that the method found for its own images, if it brings one."""
     info: Mapping[str, Any] = attrs.field(factory=dict)

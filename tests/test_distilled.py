@@ -415,6 +415,6 @@ def test_images_normalised_otherwise_are_normalised_anew():
     assert torch.float32 == actual.dtype
 
 
-def test_zca_images_are_refused_where_they_would_be_evaluated():
-    with pytest.raises(DataError, match="can be stored and imported, but not evaluated yet"):
+def test_zca_images_are_not_normalised_by_a_guess():
+    with pytest.raises(DataError, match="need a run with whitening"):
         distilled.to_space(torch.zeros(1, 3, 2, 2), ImageSpace(kind="zca"), (0.5,) * 3, (0.5,) * 3)

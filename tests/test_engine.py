@@ -40,9 +40,7 @@ def essence(outcome):
 def test_training_is_the_plain_loop_written_out(tmp_path):
     prepared = prepared_case(tmp_path, recipe={**RECIPE, "augmentation": "none"})
     arm = next(arm for arm in prepared.plan.trained if arm.name == "syn-hard")
-    setting = Setting(
-        device=CPU, precision="fp32", normaliser=prepared.normaliser, teachers=lambda images: ()
-    )
+    setting = Setting(device=CPU, precision="fp32", space=prepared.space, teachers=lambda images: ())
     images, labels = prepared.distilled.images, prepared.distilled.labels
     architecture = prepared.config.student.component
 
@@ -87,7 +85,7 @@ def test_training_touches_neither_the_global_generator_nor_the_images(tmp_path):
 
 def test_uint8_images_are_normalised_as_they_are_handed_out():
     images = torch.tensor([[[[0, 255], [51, 102]]]], dtype=torch.uint8)
-    data = ImageSet(images=images, labels=torch.zeros(1), normaliser=normaliser((0.2,), (0.5,), CPU))
+    data = ImageSet(images=images, labels=torch.zeros(1), space=normaliser((0.2,), (0.5,), CPU))
     assert torch.allclose(torch.tensor([[[[-0.4, 1.6], [0.0, 0.4]]]]), data.batch(torch.tensor([0])))
 
 
@@ -95,7 +93,7 @@ def test_a_network_with_infinite_logits_predicts_nothing(tmp_path):
     prepared = prepared_case(tmp_path)
     network = build(prepared.config.student.component, CLASSES, prepared.real.image_shape, 0)
     torch.nn.init.constant_(network.classifier.bias, float("inf"))
-    setting = Setting(device=CPU, precision="fp32", normaliser=prepared.normaliser, teachers=lambda i: ())
+    setting = Setting(device=CPU, precision="fp32", space=prepared.space, teachers=lambda i: ())
     assert predict(network, ImageSet(images=torch.zeros(2, 1, 8, 8), labels=torch.zeros(2)), setting) is None
 
 
@@ -150,7 +148,7 @@ def test_weights_and_subsets_have_separate_seeds(tmp_path):
 def test_dropout_draws_from_the_trials_seed_only(tmp_path):
     prepared = prepared_case(tmp_path)
     training = prepared.plan.trained[0].training
-    setting = Setting(device=CPU, precision="fp32", normaliser=prepared.normaliser, teachers=lambda i: ())
+    setting = Setting(device=CPU, precision="fp32", space=prepared.space, teachers=lambda i: ())
     data = ImageSet(images=prepared.distilled.images, labels=prepared.distilled.labels)
 
     def weights(global_seed):

@@ -26,13 +26,19 @@ def command(config: Path, overrides: tuple[str, ...], device: str) -> None:
     from ddrank_core.engine.device import describe, resolve, threads_for
     from ddrank_core.engine.prepare import prepare
 
-    place = resolve(device)
-    prepared = prepare(settings, str(config), registry, place)
-    plan = prepared.plan
-    arms = ", ".join(f"{arm.name} (= {arm.same_as})" if arm.same_as else arm.name for arm in plan.arms)
-    click.echo(f"{config}: good")
-    click.echo(f"  arms: {arms}")
-    click.echo(f"  learning rates: {', '.join(f'{rate:g}' for rate in plan.candidates)}")
-    click.echo(f"  trials: {plan.count()}, {plan.repeats} repeats, protocol {settings.protocol.use}")
-    with threads_for(place, prepared.step_activations):
-        click.echo(f"  device: {describe(place)}")
+    place, real = resolve(device), None
+    lines = []
+    for single in settings.each_student():
+        prepared = prepare(single, str(config), registry, place, real)
+        real, plan = prepared.real, prepared.plan
+        arms = ", ".join(f"{arm.name} (= {arm.same_as})" if arm.same_as else arm.name for arm in plan.arms)
+        if settings.students:
+            lines.append(f"  student: {single.student.use}")
+        lines += [
+            f"  arms: {arms}",
+            f"  learning rates: {', '.join(f'{rate:g}' for rate in plan.candidates)}",
+            f"  trials: {plan.count()}, {plan.repeats} repeats, protocol {settings.protocol.use}",
+        ]
+        with threads_for(place, prepared.step_activations):
+            lines.append(f"  device: {describe(place)}")
+    click.echo("\n".join([f"{config}: good", *lines]))

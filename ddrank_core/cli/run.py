@@ -14,6 +14,8 @@ from ddrank_core.cli.options import device_option, overrides_option
 from ddrank_core.errors import DDRankError, one_line
 
 if TYPE_CHECKING:
+    import torch
+
     from ddrank_core.config import RunConfig
     from ddrank_core.engine.prepared import Prepared
     from ddrank_core.engine.run import Emit, Outcome
@@ -36,7 +38,9 @@ class Interrupted(DDRankError):
 def command(config: Path, overrides: tuple[str, ...], device: str, out: Path | None, quiet: bool) -> None:
     """Evaluate the distilled set of CONFIG, and leave a run folder with its record.
 
-    Trials that are finished are kept: the same command after an interruption goes on where it stopped.
+    A config with several students leaves a run folder for each of them inside, and a table and a picture
+    that compare them. Trials that are finished are kept: the same command after an interruption goes on
+    where it stopped.
     """
     from ddrank_core.cli.problems import warn
     from ddrank_core.config import load_run
@@ -50,22 +54,56 @@ def command(config: Path, overrides: tuple[str, ...], device: str, out: Path | N
     folder = out or Path("runs") / f"{settings.name}-{settings.digest()[:8]}"
     # From here on torch is needed, which costs seconds to import.
     from ddrank_core.engine.device import resolve
-    from ddrank_core.engine.prepare import prepare
     from ddrank_core.report import folder as run_folder
 
-    prepared = prepare(settings, str(config), registry, resolve(device))
+    prepared = _prepared(settings, str(config), registry, resolve(device))
     run_folder.prepare(folder, settings)
-    _evaluate(prepared, settings, registry, folder)
+    if not settings.students:
+        _evaluate(prepared[0], registry, folder)
+        click.echo(f"\nrecord and pictures: {folder}")
+        return
+    _evaluate_students(prepared, settings, registry, folder)
 
 
-def _evaluate(prepared: Prepared, settings: RunConfig, registry: Registry, folder: Path) -> None:
+def _prepared(
+    settings: RunConfig, where: str, registry: Registry, device: torch.device
+) -> tuple[Prepared, ...]:
+    """Prepare the run of every student before the first is trained; the data set is loaded once."""
+    from ddrank_core.engine.prepare import prepare
+    from ddrank_core.report.students import as_single
+
+    if not settings.students:
+        return (prepare(settings, where, registry, device),)
+    first = prepare(as_single(settings, 0), where, registry, device)
+    others = (as_single(settings, index) for index in range(1, len(settings.students)))
+    return (first, *(prepare(single, where, registry, device, first.real) for single in others))
+
+
+def _evaluate_students(
+    prepared: tuple[Prepared, ...], settings: RunConfig, registry: Registry, folder: Path
+) -> None:
+    from ddrank_core.report import folder as run_folder
+    from ddrank_core.report.students import folder_name, students_summary, write_students
+
+    reports = []
+    for index, one in enumerate(prepared):
+        own = folder / folder_name(index, one.config.student)
+        run_folder.prepare(own, one.config)
+        reports.append(_evaluate(one, registry, own))
+        click.echo()
+    write_students(settings, reports, folder)
+    click.echo(students_summary(settings.name, reports, sys.stdout.encoding or "utf-8"), nl=False)
+    click.echo(f"\nrecords and pictures: {folder}")
+
+
+def _evaluate(prepared: Prepared, registry: Registry, folder: Path) -> RunReport:
     from ddrank_core.engine.run import execute
     from ddrank_core.events import RunFailed, RunFinished
     from ddrank_core.report.console import summary
     from ddrank_core.report.folder import discard
     from ddrank_core.store import TrialStore, cache_folder
 
-    emit = _emitter(registry)
+    emit, settings = _emitter(registry), prepared.config
     clock = time.perf_counter()
     try:
         with closing(TrialStore(cache_folder())) as store:
@@ -89,7 +127,7 @@ def _evaluate(prepared: Prepared, settings: RunConfig, registry: Registry, folde
     )
     emit("ddrank_run_finished", finished)
     click.echo(summary(report, sys.stdout.encoding or "utf-8"), nl=False)
-    click.echo(f"\nrecord and pictures: {folder}")
+    return report
 
 
 def _emitter(registry: Registry) -> Emit:

@@ -64,9 +64,9 @@ def _sections(entry: Entry, name: str, component: type | None) -> Iterator[str]:
         return
     if documentation := inspect.cleandoc(component.__doc__ or ""):
         yield "\n".join(_clean_line(line) for line in documentation.splitlines())
-    yield _parameters(component)
+    yield _parameters(component, entry.spec.preset)
     yield table([*origin, ("file", _file(component))])
-    yield f"Example:\n\n{example(entry.kind, name, component)}"
+    yield f"Example:\n\n{example(entry.kind, name, component, entry.spec.preset)}"
 
 
 def _clean_line(line: str) -> str:
@@ -74,19 +74,19 @@ def _clean_line(line: str) -> str:
     return line[: len(line) - len(line.lstrip())].replace("\t", "    ") + clean(line)
 
 
-def _parameters(component: type) -> str:
+def _parameters(component: type, preset: Mapping[str, Any]) -> str:
     from ddrank_core.spec import parameters_of
 
     fields = parameters_of(component)
     if not fields:
         return "No parameters."
-    return "\n".join(["Parameters:", *(line for field in fields for line in _parameter(field))])
+    return "\n".join(["Parameters:", *(line for field in fields for line in _parameter(field, preset))])
 
 
-def _parameter(field: Attribute[Any]) -> Iterator[str]:
+def _parameter(field: Attribute[Any], preset: Mapping[str, Any]) -> Iterator[str]:
     import textwrap
 
-    yield f"  {field.name}: {clean(f'{_type(field)}; {_default(field)}')}"
+    yield f"  {field.name}: {clean(f'{_type(field)}; {_default(field, preset)}')}"
     # An unbroken line would be cut in the middle of a word by a terminal.
     yield from textwrap.wrap(
         clean(field.metadata.get("doc", "")), WIDTH, initial_indent="      ", subsequent_indent="      "
@@ -100,9 +100,11 @@ def _type(field: Attribute[Any]) -> str:
     return ", ".join([type_name(field.type), *limits])
 
 
-def _default(field: Attribute[Any]) -> str:
+def _default(field: Attribute[Any], preset: Mapping[str, Any]) -> str:
     import attrs
 
+    if field.name in preset:
+        return f"{_flow(preset[field.name])} by this name"
     if field.default is attrs.NOTHING:
         return "required"
     return f"default {_flow(_default_value(field))}"
@@ -133,13 +135,17 @@ def _file(component: type) -> str:
         return "unknown"
 
 
-def example(kind: str, name: str, component: type) -> str:
-    """Return a piece of a config that chooses the component, with every parameter at its default."""
+def example(kind: str, name: str, component: type, preset: Mapping[str, Any] | None = None) -> str:
+    """Return a piece of a config that chooses the component, with every parameter at its default.
+
+    What a short name's `preset` sets is left to the name.
+    """
     import yaml
 
     from ddrank_core.spec import parameters_of
 
-    value: Any = {"use": name, **{field.name: _default_value(field) for field in parameters_of(component)}}
+    fields = [field for field in parameters_of(component) if field.name not in (preset or {})]
+    value: Any = {"use": name, **{field.name: _default_value(field) for field in fields}}
     for step in reversed(PLACE[kind]):
         value = {step: value}
     text: str = yaml.safe_dump(value, sort_keys=False, default_flow_style=None, width=WIDTH)

@@ -26,6 +26,8 @@ class Described(Protocol):
     @property
     def soft_kind(self) -> SoftKind: ...
     @property
+    def soft_temperature(self) -> float: ...
+    @property
     def learning_rate(self) -> float | None: ...
 
 
@@ -41,6 +43,11 @@ def check_described(described: Described, channels: int, soft_width: int | None,
         raise DataError(f"{where}: num_classes: {described.num_classes}, but must be from 1 to {MAX_CLASSES}")
     if described.soft_kind not in get_args(SoftKind):
         raise DataError(f"{where}: soft_kind: {described.soft_kind!r}, but must be logits or probabilities")
+    temperature = described.soft_temperature
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise DataError(f"{where}: soft_temperature: {temperature}, but must be finite and above 0")
+    if described.soft_kind == "logits" and temperature != 1:
+        raise DataError(f"{where}: soft_temperature: {temperature:g}, but only probabilities can have one")
     if soft_width is not None and soft_width != described.num_classes:
         raise DataError(
             f"{where}: soft_labels: {soft_width} values per image for {described.num_classes} classes"

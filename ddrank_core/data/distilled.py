@@ -51,6 +51,7 @@ class DistilledHeader:
     soft_width: int | None = None
     """Values per soft label; None without soft labels."""
     soft_kind: SoftKind = "logits"
+    soft_temperature: float = 1.0
     learning_rate: float | None = None
     info: Mapping[str, Any] = attrs.field(factory=dict)
 
@@ -130,6 +131,7 @@ def load(path: Path) -> DistilledSet:
         space=about.space,
         num_classes=about.num_classes,
         soft_kind=about.soft_kind,
+        soft_temperature=about.soft_temperature,
         learning_rate=about.learning_rate,
         info=about.info,
     )
@@ -163,20 +165,28 @@ def to_space(images: Tensor, space: ImageSpace, mean: tuple[float, ...], std: tu
     they are, bit for bit. Statistics are per channel, of unit-range pixels.
 
     Raises:
-        DataError: for ZCA-whitened images; undoing it needs the whitening of the method's own run.
+        DataError: for ZCA-whitened images, whose whitening a file does not hold.
     """
-    if space.kind == "zca":
-        raise DataError(
-            "distilled set: space: ZCA-whitened images can be stored and imported, but not evaluated yet"
-        )
     if space.kind == "normalised" and (space.mean, space.std) == (mean, std):
         return images
+    return (to_unit(images, space) - _shaped(mean, images)) / _shaped(std, images)
 
-    def shaped(values: tuple[float, ...]) -> Tensor:
-        return images.new_tensor(values).view(1, -1, 1, 1)
 
-    unit = images * shaped(space.std) + shaped(space.mean) if space.kind == "normalised" else images
-    return (unit - shaped(mean)) / shaped(std)
+def to_unit(images: Tensor, space: ImageSpace) -> Tensor:
+    """Return images [N, C, H, W], which are in `space`, in [0, 1] units, never clipped.
+
+    Raises:
+        DataError: for ZCA-whitened images, whose whitening a file does not hold.
+    """
+    if space.kind == "zca":
+        raise DataError("distilled set: space: ZCA-whitened images need a run with whitening")
+    if space.kind == "unit":
+        return images
+    return images * _shaped(space.std, images) + _shaped(space.mean, images)
+
+
+def _shaped(values: tuple[float, ...], like: Tensor) -> Tensor:
+    return like.new_tensor(values).view(1, -1, 1, 1)
 
 
 # Writing
@@ -197,6 +207,8 @@ def _metadata(distilled: DistilledSet, where: str) -> dict[str, str]:
     }
     if distilled.soft_labels is not None:
         metadata["soft_kind"] = distilled.soft_kind
+        if distilled.soft_temperature != 1.0:
+            metadata["soft_temperature"] = repr(float(distilled.soft_temperature))
     if distilled.learning_rate is not None:
         metadata["learning_rate"] = repr(float(distilled.learning_rate))
     return metadata
@@ -343,6 +355,9 @@ def _about(metadata: dict[str, Any], stored: dict[str, _Stored], where: str) -> 
         space=_space(metadata.get("space"), f"{where}: space"),
         soft_width=soft.shape[1] if soft else None,
         soft_kind=metadata.get("soft_kind", "logits"),
+        soft_temperature=_number(
+            metadata.get("soft_temperature", "1.0"), float, f"{where}: soft_temperature"
+        ),
         learning_rate=_number(metadata.get("learning_rate"), float, f"{where}: learning_rate")
         if "learning_rate" in metadata
         else None,

@@ -14,6 +14,7 @@ from ddrank_core.errors import DeviceError
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
 
 # From glibc's malloc.h.
@@ -61,6 +62,20 @@ def kind(device: torch.device) -> str:
     if device.type == "cuda":
         return f"cuda {torch.cuda.get_device_name(device)}"
     return f"cpu {platform.machine()} {torch.backends.cpu.get_cpu_capability()} {torch.get_num_threads()}"
+
+
+_RESIDENT_SHARE = 0.5
+"""The share of a GPU's free memory that one part of a data set may take; training needs the rest."""
+
+
+def fits(images: Tensor, device: torch.device) -> bool:
+    """Return whether images can live on the device; on the CPU they are where they are."""
+    import torch
+
+    if device.type != "cuda":
+        return True
+    free, _ = torch.cuda.mem_get_info(device)
+    return images.numel() * images.element_size() <= _RESIDENT_SHARE * free
 
 
 def keep_freed_memory(device: torch.device) -> None:

@@ -1,14 +1,13 @@
-"""The images of a run, resident on its device."""
+"""The images of a run: on its device where they fit, else streamed to it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import attrs
-
+from ddrank_core.engine.device import fits
 from ddrank_core.engine.images import ImageSet
-from ddrank_core.engine.plan import Training, Trial, needs_stored_soft
-from ddrank_core.engine.prepared import Prepared, draw_subset, normalised_images
+from ddrank_core.engine.plan import Training, Trial, needs_stored_soft, replays_views
+from ddrank_core.engine.prepared import Prepared, draw_subset, working_images
 from ddrank_core.engine.train import evaluation_batch
 from ddrank_core.protocols import Teachers
 
@@ -22,12 +21,12 @@ class Material:
     def __init__(self, prepared: Prepared) -> None:
         self._prepared = prepared
         real = prepared.real
-        self.full = self._resident(real.train_images, real.train_labels)
-        """All real training images."""
         # The labels of the test set stay behind: nothing can be chosen by them.
-        self.test = self._resident(real.test_images, real.train_labels[:0])
+        self.test = self._real(real.test_images, real.train_labels[:0])
+        self.full = self._real(real.train_images, real.train_labels)
+        """All real training images."""
         self.validation = self._part(prepared.split.validation)
-        self._normalised = normalised_images(prepared).to(prepared.device)
+        self._working = working_images(prepared).to(prepared.device)
 
     def of(self, training: Training, trial: Trial, teachers: Teachers) -> ImageSet:
         """Return what a trial trains on; distilled and random images are normalised beforehand."""
@@ -40,25 +39,30 @@ class Material:
                 assert trial.subset_seed is not None  # the plan gives every random arm's trial one
                 return self._random(training, trial.subset_seed, teachers)
 
-    def _resident(self, images: Tensor, labels: Tensor) -> ImageSet:
-        device = self._prepared.device
-        normaliser = self._prepared.normaliser
-        return ImageSet(images=images.to(device), labels=labels.to(device), normaliser=normaliser)
+    def _real(self, images: Tensor, labels: Tensor) -> ImageSet:
+        prepared = self._prepared
+        return ImageSet(
+            images=images.to(prepared.device) if fits(images, prepared.device) else images,
+            labels=labels.to(prepared.device),
+            num_classes=prepared.real.num_classes,
+            space=prepared.space,
+        )
 
     def _part(self, index: Tensor) -> ImageSet:
-        if len(index) == len(self.full):
-            return self.full
-        index = index.to(self._prepared.device)
-        return attrs.evolve(self.full, images=self.full.images[index], labels=self.full.labels[index])
+        whole = len(index) == len(self.full)
+        return self.full if whole else self.full.part(index.to(self._prepared.device))
 
     def _distilled(self, training: Training) -> ImageSet:
         distilled, device = self._prepared.distilled, self._prepared.device
         soft = distilled.soft_labels if needs_stored_soft(training) else None
         return ImageSet(
-            images=self._normalised,
+            images=self._working,
             labels=distilled.labels.to(device),
             soft=None if soft is None else soft.to(device),
             soft_kind=distilled.soft_kind,
+            soft_temperature=distilled.soft_temperature,
+            num_classes=distilled.num_classes,
+            views=self._prepared.views if replays_views(training) else None,
         )
 
     def _random(self, training: Training, subset_seed: int, teachers: Teachers) -> ImageSet:
@@ -69,6 +73,10 @@ class Material:
             labels=self.full.labels[index],
             soft=self._label_softly(images, teachers) if needs_stored_soft(training) else None,
             soft_kind=self._prepared.distilled.soft_kind,
+            soft_temperature=self._prepared.distilled.soft_temperature,
+            num_classes=self._prepared.real.num_classes,
+            views=self._prepared.views if replays_views(training) else None,
+            views_are_labelled=False,
         )
 
     def _label_softly(self, images: Tensor, teachers: Teachers) -> Tensor:
@@ -77,6 +85,7 @@ class Material:
 
         size = evaluation_batch(self.full, self._prepared.device)
         logits = torch.cat([torch.stack(teachers(part)) for part in torch.split(images, size)], dim=1)
-        if self._prepared.distilled.soft_kind == "logits":
+        distilled = self._prepared.distilled
+        if distilled.soft_kind == "logits":
             return logits.mean(dim=0)
-        return logits.softmax(dim=2).mean(dim=0)
+        return (logits / distilled.soft_temperature).softmax(dim=2).mean(dim=0)

@@ -40,6 +40,12 @@ class Training:
     schedule: Chosen[Schedule]
     epochs: int
     batch_size: int
+    micro_batch: int | None = None
+
+
+def replays_views(training: Training) -> bool:
+    """Return whether a training's images, order and mixing come from stored views."""
+    return bool(getattr(training.labels.component, "replays_views", False))
 
 
 def needs_stored_soft(training: Training) -> bool:
@@ -50,7 +56,8 @@ def needs_stored_soft(training: Training) -> bool:
 def asks_teachers(training: Training) -> bool:
     """Return whether a training depends on the teachers: for every view, or to label random images once."""
     on_views = bool(getattr(training.labels.component, "needs_teacher", False))
-    return on_views or (training.source == "random" and needs_stored_soft(training))
+    stored = needs_stored_soft(training) or replays_views(training)
+    return on_views or (training.source == "random" and stored)
 
 
 @attrs.frozen
@@ -169,6 +176,7 @@ def _arms(
         "schedule": recipe.schedule,
         "epochs": recipe.epochs,
         "batch_size": recipe.batch_size,
+        "micro_batch": recipe.micro_batch,
     }
     augmented = _without_none(recipe.augmentation)
     hard_labels = {"labels": hard, "loss": cross_entropy}
@@ -202,6 +210,7 @@ def full_training(recipe: FullRecipe, hard: Chosen[LabelMapping], cross_entropy:
         schedule=recipe.schedule,
         epochs=recipe.epochs,
         batch_size=recipe.batch_size,
+        micro_batch=recipe.micro_batch,
     )
 
 

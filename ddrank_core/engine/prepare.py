@@ -5,19 +5,23 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
 
-from ddrank_core.config import RunConfig
+from ddrank_core.config import RunConfig, TeacherConfig
 from ddrank_core.data import distilled as distilled_file
-from ddrank_core.engine.images import normaliser
+from ddrank_core.data import stored_views
+from ddrank_core.engine import whitening
+from ddrank_core.engine.images import WorkingSpace, normaliser
 from ddrank_core.engine.plan import Plan, Training, full_training, make_plan
-from ddrank_core.engine.prepared import Prepared, split_training_set
+from ddrank_core.engine.prepared import Prepared, real_digest, split_training_set
 from ddrank_core.engine.rehearse import fault, rehearse
 from ddrank_core.errors import ConfigError, DataError
 from ddrank_core.registry import Registry
+from ddrank_core.store import cache_folder
 from ddrank_core.structure import Structurer
 from ddrank_core.types import DistilledSet, RealData
 
@@ -29,8 +33,16 @@ MAX_CLASSES = 1 << 16
 """Predictions are kept as uint16."""
 
 
-def prepare(config: RunConfig, where: str, registry: Registry, device: torch.device) -> Prepared:
+def prepare(
+    config: RunConfig,
+    where: str,
+    registry: Registry,
+    device: torch.device,
+    real: RealData | None = None,
+) -> Prepared:
     """Load the data and check it all together, up to one rehearsed step of every arm.
+
+    `real` is the config's data set where it has been loaded before.
 
     Raises:
         DDRankError: one line that names the file and the field.
@@ -39,16 +51,20 @@ def prepare(config: RunConfig, where: str, registry: Registry, device: torch.dev
         raise ConfigError(
             f"{where}: precision: bf16 needs a CUDA device, and this run is on {device}; use fp32"
         )
-    with fault(f"{where}: dataset"):
-        real = config.dataset.component.load()
-    check_real(real, f"dataset {config.dataset.use}")
+    if real is None:
+        with fault(f"{where}: dataset"):
+            real = config.dataset.component.load()
+        check_real(real, f"dataset {config.dataset.use}")
     distilled = distilled_file.load(config.distilled.path)
-    if distilled.space.kind == "zca":
-        raise DataError(
-            f"{config.distilled.path}: space: ZCA-whitened images can be imported, but not evaluated yet"
+    if distilled.space.kind == "zca" and config.whitening is None:
+        raise ConfigError(
+            f"{where}: whitening: missing; the images of {config.distilled.path} are ZCA-whitened, so give "
+            "the eps of the whitening that its method trains with (MTT and its followers: "
+            "whitening: {eps: 0.1})"
         )
     distilled_file.check_against(distilled, real, config.distilled.ipc, str(config.distilled.path))
     _check_soft(config, distilled, where)
+    views = _views(config, distilled, where)
     plan, teacher_training = _plan(config, distilled, registry)
     prepared = Prepared(
         config=config,
@@ -61,11 +77,43 @@ def prepare(config: RunConfig, where: str, registry: Registry, device: torch.dev
         counts=_class_counts(distilled.labels, real.num_classes),
         split=split_training_set(real, plan.validation_share, config.seed),
         device=device,
-        normaliser=normaliser(real.mean, real.std, device),
+        space=working_space(config, real, device),
+        views=views,
     )
     _check_split(prepared)
     _check_random(prepared)
     return attrs.evolve(prepared, step_activations=rehearse(prepared))
+
+
+def working_space(config: RunConfig | TeacherConfig, real: RealData, device: torch.device) -> WorkingSpace:
+    """Return the space that the config's networks see images in."""
+    if config.whitening is None:
+        return normaliser(real.mean, real.std, device)
+    eps = config.whitening.eps
+    train = hashlib.sha256(real_digest(real, "train").encode()).hexdigest()
+    kept = cache_folder() / "whitening" / f"{train}-{eps!r}.safetensors"
+    where = f"dataset {config.dataset.use}"
+    return whitening.cached(kept, lambda: whitening.fit(real.train_images, eps, where)).to(device)
+
+
+def _views(config: RunConfig, distilled: DistilledSet, where: str) -> stored_views.StoredViews | None:
+    if config.distilled.views is None:
+        return None
+    named = str(config.distilled.views)
+    count, _, height, width = distilled.images.shape
+    views = stored_views.load(
+        config.distilled.views, images=count, num_classes=distilled.num_classes, size=(height, width)
+    )
+    if views.mixes and views.batch_size != config.recipe.batch_size:
+        raise ConfigError(
+            f"{where}: recipe.batch_size: {config.recipe.batch_size}, but {named} mixes images in batches of "
+            f"{views.batch_size}; use that, with recipe.micro_batch if it does not fit"
+        )
+    if getattr(config.recipe.loss.component, "needs_logits", False) and views.soft_kind != "logits":
+        raise ConfigError(
+            f"{where}: recipe.loss: {config.recipe.loss.use} needs logits, and {named} stores probabilities"
+        )
+    return views
 
 
 def check_real(real: RealData, where: str) -> None:

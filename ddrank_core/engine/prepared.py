@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import attrs
 
 from ddrank_core.config import RunConfig
 from ddrank_core.data import distilled as distilled_file
-from ddrank_core.engine.images import Normaliser, normaliser
+from ddrank_core.data.stored_views import StoredViews
+from ddrank_core.engine.images import WorkingSpace
 from ddrank_core.engine.plan import Plan, Training
 from ddrank_core.engine.seed import derive, generator
 from ddrank_core.types import DistilledSet, RealData
@@ -43,7 +44,9 @@ class Prepared:
     """Images of each class in the distilled set; the random arms draw as many."""
     split: Split
     device: torch.device
-    normaliser: Normaliser
+    space: WorkingSpace
+    """What the networks see images in: normalised, or whitened."""
+    views: StoredViews | None = None
     step_activations: int = 0
     """Activations of the largest training step, found by rehearsing it."""
 
@@ -97,14 +100,31 @@ def digest_of(*tensors: Tensor) -> str:
 
 def unit_images(prepared: Prepared) -> Tensor:
     """Return the distilled images in [0, 1] units (not clipped), float32 [N, C, H, W], on the CPU."""
-    host = normaliser(prepared.real.mean, prepared.real.std, _cpu())
-    return host.to_unit(normalised_images(prepared))
+    return prepared.space.to(_cpu()).to_unit(working_images(prepared))
 
 
-def normalised_images(prepared: Prepared) -> Tensor:
-    """Return the distilled images in the data set's normalised space, float32 [N, C, H, W], on the CPU."""
+def working_images(prepared: Prepared) -> Tensor:
+    """Return the distilled images in the run's working space, float32 [N, C, H, W], on the CPU."""
     distilled, real = prepared.distilled, prepared.real
-    return distilled_file.to_space(distilled.images, distilled.space, real.mean, real.std)
+    if prepared.config.whitening is None:
+        return distilled_file.to_space(distilled.images, distilled.space, real.mean, real.std)
+    if distilled.space.kind == "zca":
+        return distilled.images
+    unit = distilled_file.to_unit(distilled.images, distilled.space)
+    return prepared.space.to(_cpu()).normalise(unit)
+
+
+def real_digest(real: RealData, part: Literal["train", "test images", "test labels"]) -> str:
+    """Return what stands for a part of a real data set; `train` is images with labels."""
+    if real.digest is not None:
+        return f"{real.digest}, {part}"
+    match part:
+        case "train":
+            return digest_of(real.train_images, real.train_labels)
+        case "test images":
+            return digest_of(real.test_images)
+        case "test labels":
+            return digest_of(real.test_labels)
 
 
 def _cpu() -> torch.device:

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ddrank_core.config import Teacher
-from ddrank_core.engine.plan import Training, asks_teachers, needs_stored_soft
-from ddrank_core.engine.prepared import Prepared, normalised_images
+from ddrank_core.engine.plan import Training, asks_teachers, needs_stored_soft, replays_views
+from ddrank_core.engine.prepared import Prepared, working_images
 from ddrank_core.engine.seed import randomness
 from ddrank_core.engine.teachers import asker, freeze, load_checkpoint
 from ddrank_core.engine.train import Setting, augment, autocast, build
@@ -33,7 +33,7 @@ def rehearse(prepared: Prepared) -> int:
     setting = Setting(
         device=prepared.device,
         precision=config.precision,
-        normaliser=prepared.normaliser,
+        space=prepared.space,
         teachers=asker(
             tuple(_teacher_network(prepared, teacher, i) for i, teacher in enumerate(config.teachers))
         ),
@@ -45,7 +45,7 @@ def rehearse(prepared: Prepared) -> int:
     if prepared.teacher_training is None or not any(asks_teachers(a.training) for a in prepared.plan.trained):
         return largest
     for index, teacher in enumerate(config.teachers):
-        if teacher.checkpoint is None:
+        if teacher.is_trained_here:
             field = f"teachers[{index}]"
             _rehearse_arm(prepared, teacher.network, field, field, prepared.teacher_training, setting)
     return largest
@@ -65,21 +65,23 @@ def _rehearse_arm(
     real, where = prepared.real, prepared.where
     with fault(f"{where}: {field}"):
         built = build(network.component, real.num_classes, real.image_shape, 0).to(prepared.device).train()
-    few = normalised_images(prepared)[:1].to(prepared.device)
+    few = working_images(prepared)[:1].to(prepared.device)
     few = few.repeat(min(2, _smallest_batch(prepared, training)), 1, 1, 1)
     count, classes = len(few), real.num_classes
     hard = torch.zeros(count, dtype=torch.int64, device=prepared.device)
     soft = torch.full((count, classes), 1 / classes, device=prepared.device)
     with fault(f"{where}: {name}: augmentation"):
-        images, mixing = augment(few, training, randomness(0, prepared.device), prepared.normaliser)
+        images, mixing = augment(few, training.augmentation, randomness(0, prepared.device), prepared.space)
         if images.shape != few.shape:
             raise ValueError(f"changes images of {list(few.shape[1:])} to {list(images.shape[1:])}")
     with fault(f"{where}: {name}: labels"):
-        stored = soft if needs_stored_soft(training) else None
-        view = View(images, hard, stored, prepared.distilled.soft_kind, mixing)
+        replayed = replays_views(training) and training.source == "distilled"
+        stored = soft if needs_stored_soft(training) or replayed else None
+        kind = prepared.views.soft_kind if replayed and prepared.views else prepared.distilled.soft_kind
+        view = View(images, hard, stored, kind, mixing, num_classes=classes)
         targets = training.labels.component(view, setting.teachers)
     with fault(f"{where}: {field}"), torch.random.fork_rng(), autocast(setting):
-        with _counting(built) as activations:
+        with counting(built) as activations:
             logits = built(images)
         if logits.shape != (count, classes):
             raise ValueError(
@@ -94,11 +96,12 @@ def _rehearse_arm(
         torch.autograd.backward(loss)
         optimizer.step()
         training.schedule.component.factor(0, training.epochs)
-    return sum(activations) // count * min(training.batch_size, max(_set_sizes(prepared, training)))
+    largest = min(training.micro_batch or training.batch_size, max(_set_sizes(prepared, training)))
+    return sum(activations) // count * largest
 
 
 @contextmanager
-def _counting(network: torch.nn.Module) -> Iterator[list[int]]:
+def counting(network: torch.nn.Module) -> Iterator[list[int]]:
     """Collect the sizes of what the network's innermost modules put out in a forward pass."""
     import torch
 
@@ -127,7 +130,10 @@ def _set_sizes(prepared: Prepared, training: Training) -> set[int]:
 def _smallest_batch(prepared: Prepared, training: Training) -> int:
     """Return the images of the smallest batch of a training: batch norm cannot do with one."""
     sizes = _set_sizes(prepared, training)
-    return min(size % training.batch_size or min(size, training.batch_size) for size in sizes)
+    batch = min(size % training.batch_size or min(size, training.batch_size) for size in sizes)
+    micro = training.micro_batch or batch
+    # A batch's last part may be smaller than both.
+    return min(batch % micro or min(batch, micro), training.batch_size % micro or micro)
 
 
 def _teacher_network(prepared: Prepared, teacher: Teacher, index: int) -> torch.nn.Module:

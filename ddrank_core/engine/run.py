@@ -92,8 +92,9 @@ class _Run:
         self.setting = Setting(
             device=self.device,
             precision=self.config.precision,
-            normaliser=prepared.normaliser,
+            space=prepared.space,
             teachers=lambda images: (),
+            validation=self.config.validation.augmentation,
         )
         self.teachers: tuple[ReadyTeacher, ...] = ()
         self.done = 0

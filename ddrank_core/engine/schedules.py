@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 
+from ddrank_core.protocols import Schedule
 from ddrank_core.spec import component, parameter
+from ddrank_core.structure import Chosen
 
 
 @component
@@ -57,3 +59,44 @@ class Cosine:
     def factor(self, epoch: int, epochs: int) -> float:
         """Return (1 + cos(pi * epoch / epochs)) / 2."""
         return 0.5 * (1.0 + math.cos(math.pi * epoch / epochs))
+
+
+@component
+class HalfCosine:
+    """The first half of a cosine schedule: from 1 to 1/2 (or less), as RDED and its followers train.
+
+    Their code writes (1 + cos(pi * epoch / epochs / 2)) / 2 and is often quoted as a cosine schedule; it
+    stops where the cosine crosses zero, so the rate of the last epoch is still half of the first's.
+
+    Source: LINs-lab/RDED, validation/main.py, where `stretch` is 2; EDC's smoothed schedule is the same.
+    """
+
+    stretch: float = parameter("how many times too long the cosine is; 1 is `cosine`", default=2.0, minimum=1)
+
+    def factor(self, epoch: int, epochs: int) -> float:
+        """Return (1 + cos(pi * epoch / (stretch * epochs))) / 2."""
+        return 0.5 * (1.0 + math.cos(math.pi * epoch / (self.stretch * epochs)))
+
+
+@component
+class Warmup:
+    """A linear rise over the first epochs, then another schedule over the epochs that are left.
+
+    Source: Goyal et al. 2017, section 2.2; as torch's LinearLR in front of the other in SequentialLR.
+    """
+
+    epochs: int = parameter("epochs of the rise", minimum=1)
+    start: float = parameter("the factor of the first epoch", default=0.01, above=0, maximum=1)
+    then: Chosen[Schedule] = parameter("the schedule that follows; its first epoch is the one after the rise")
+
+    def factor(self, epoch: int, epochs: int) -> float:
+        """Return start + (1 - start) * epoch / self.epochs while rising, then the other's factor.
+
+        Raises:
+            ValueError: if the training is not longer than the rise.
+        """
+        if epochs <= self.epochs:
+            raise ValueError(f"a warmup of {self.epochs} epochs needs a longer training, got {epochs} epochs")
+        if epoch < self.epochs:
+            return self.start + (1 - self.start) * epoch / self.epochs
+        return self.then.component.factor(epoch - self.epochs, epochs - self.epochs)

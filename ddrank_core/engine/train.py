@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from ddrank_core.engine.images import ImageSet, Normaliser
-from ddrank_core.engine.plan import Training
+from ddrank_core.engine.images import ImageSet, WorkingSpace
+from ddrank_core.engine.plan import Training, replays_views
+from ddrank_core.engine.replay import replayed
 from ddrank_core.engine.seed import derive, generator, randomness
-from ddrank_core.protocols import Teachers
+from ddrank_core.protocols import Augmentation, Teachers
+from ddrank_core.structure import Chosen
 from ddrank_core.types import Mixing, Randomness, View
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ _EVALUATION_PIXELS = {"cuda": 4096 * 3 * 32 * 32, "cpu": 64 * 3 * 32 * 32}
 """Values per forward pass of a test. On a CPU larger batches only take more memory, and are no faster."""
 
 _DIVERGENCE_CHECK_EPOCHS = 25
+_VALIDATION_SEED = 0
 _ORDERS_PER_DRAW = 1_000_000
 
 
@@ -33,8 +36,10 @@ class Setting:
 
     device: torch.device
     precision: str
-    normaliser: Normaliser
+    space: WorkingSpace
     teachers: Teachers
+    validation: Sequence[Chosen[Augmentation]] = ()
+    """What is done to images before a network is asked about them."""
 
 
 def build(architecture: Architecture, num_classes: int, shape: tuple[int, int, int], seed: int) -> nn.Module:
@@ -84,19 +89,17 @@ def _train(
     import torch
 
     optimizer = training.optimizer.component.build(network.parameters(), base_rate)
-    draws = randomness(seed, setting.device)
     finite = torch.ones((), dtype=torch.bool, device=setting.device)
     network.train()
-    for epoch, order in enumerate(_orders(len(data), training.epochs, seed, setting.device)):
+    for epoch, views in enumerate(_epochs(data, training, seed, setting)):
         rate = base_rate * training.schedule.component.factor(epoch, training.epochs)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        for index in torch.split(order, training.batch_size):
-            loss = _loss(network, data, index, training, draws, setting)
+        for view in views:
             optimizer.zero_grad(set_to_none=True)
-            torch.autograd.backward(loss)
+            loss = _backward(network, view, training, setting)
             optimizer.step()
-            finite &= loss.detach().isfinite()
+            finite &= loss.isfinite()
         if (epoch + 1) % _DIVERGENCE_CHECK_EPOCHS == 0 and not finite.item():
             return False
         after_epoch(epoch + 1)
@@ -115,34 +118,75 @@ def _orders(count: int, epochs: int, seed: int, device: torch.device) -> Iterato
         yield from orders.to(device, non_blocking=True)
 
 
-def _loss(
-    network: nn.Module, data: ImageSet, index: Tensor, training: Training, draws: Randomness, setting: Setting
-) -> Tensor:
-    images, mixing = augment(data.batch(index), training, draws, setting.normaliser)
-    view = View(
+def _epochs(data: ImageSet, training: Training, seed: int, setting: Setting) -> Iterator[Iterator[View]]:
+    """Yield, for each epoch, its batches as the network is to see them."""
+    import torch
+
+    if replays_views(training):
+        yield from (replayed(data, training, epoch) for epoch in range(training.epochs))
+        return
+    draws = randomness(seed, setting.device)
+    for order in _orders(len(data), training.epochs, seed, setting.device):
+        yield (
+            _view(data, index, training, draws, setting) for index in torch.split(order, training.batch_size)
+        )
+
+
+def _view(data: ImageSet, index: Tensor, training: Training, draws: Randomness, setting: Setting) -> View:
+    images, mixing = augment(data.batch(index), training.augmentation, draws, setting.space)
+    return View(
         images=images,
         hard=data.labels[index],
         soft=None if data.soft is None else data.soft[index],
         soft_kind=data.soft_kind,
         mixing=mixing,
+        soft_temperature=data.soft_temperature,
+        num_classes=data.num_classes,
     )
+
+
+def _backward(network: nn.Module, view: View, training: Training, setting: Setting) -> Tensor:
+    """Add a batch's gradients to the network's, and return its loss.
+
+    With a `micro_batch` the batch passes through the network in parts, whose mean losses are weighted by
+    their size: the same gradients as in one pass, but for networks whose batch norm sees smaller batches.
+    """
+    import torch
+
     targets = training.labels.component(view, setting.teachers)
-    with autocast(setting):
-        logits = network(images)
-    return training.loss.component(logits.float(), targets)
+    count = len(view.images)
+    size = min(training.micro_batch or count, count)
+    total = torch.zeros((), device=view.images.device)
+    for start in range(0, count, size):
+        part = slice(start, start + size)
+        with autocast(setting):
+            logits = network(view.images[part])
+        whole = size == count
+        loss = training.loss.component(logits.float(), targets if whole else targets.part(part))
+        if not whole:
+            loss = loss * (len(logits) / count)
+        torch.autograd.backward(loss)
+        total = total + loss.detach()
+    return total
 
 
 def augment(
-    images: Tensor, training: Training, draws: Randomness, normaliser: Normaliser
+    images: Tensor, chain: Sequence[Chosen[Augmentation]], draws: Randomness, space: WorkingSpace
 ) -> tuple[Tensor, Mixing | None]:
-    """Return normalised images [B, C, H, W] after every augmentation of the list, and how they were mixed."""
+    """Return images [B, C, H, W] of the working space after every augmentation of `chain`, and their mixing.
+
+    Between two augmentations that work in [0, 1] nothing is normalised and taken back.
+    """
     mixing: Mixing | None = None
-    for chosen in training.augmentation:
+    in_unit = False
+    for chosen in chain:
         unit = getattr(chosen.component, "space", "normalised") == "unit"
-        out = chosen.component(normaliser.to_unit(images) if unit else images, draws)
-        images = normaliser.normalise(out.images) if unit else out.images
-        mixing = out.mixing or mixing
-    return images, mixing
+        if unit != in_unit:
+            images = space.to_unit(images) if unit else space.normalise(images)
+            in_unit = unit
+        out = chosen.component(images, draws)
+        images, mixing = out.images, out.mixing or mixing
+    return space.normalise(images) if in_unit else images, mixing
 
 
 def autocast(setting: Setting) -> Any:
@@ -159,8 +203,11 @@ def predict(network: nn.Module, data: ImageSet, setting: Setting) -> Tensor | No
 
     None if a logit is not finite: such a network predicts nothing. The labels are not looked at. Computed in
     fp32 whatever the training's precision: rounded logits tie, and a tie goes to the lower class.
+    What validation augmentations draw is the same in every call.
     """
     import torch
+
+    draws = randomness(_VALIDATION_SEED, setting.device)
 
     was_training = network.training
     network.eval()
@@ -169,7 +216,10 @@ def predict(network: nn.Module, data: ImageSet, setting: Setting) -> Tensor | No
     finite = torch.ones((), dtype=torch.bool, device=setting.device)
     with torch.inference_mode():
         for start in range(0, len(data), size):
-            logits = network(data.batch(slice(start, start + size)))
+            images, _ = augment(
+                data.batch(slice(start, start + size)), setting.validation, draws, setting.space
+            )
+            logits = network(images)
             finite &= logits.isfinite().all()
             parts.append(logits.argmax(dim=1))
         network.train(was_training)

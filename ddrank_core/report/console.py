@@ -18,19 +18,19 @@ def summary(report: RunReport, encoding: str = "utf-8") -> str:
     parts = [
         _title(report),
         "",
-        *_table(
+        *table(
             ("score", "better", "mean ± 95% CI", "n", ""),
             [_score_row(name, report.scores[name]) for name in report.config.scores],
         ),
         "",
-        *_table(
+        *table(
             ("arm", "accuracy ± std", "n", "learning rate", ""),
             [_arm_row(arm) for arm in in_order(report.arms)],
         ),
     ]
     if report.notes:
-        parts += ["", *(f"note: {_printable(note)}" for note in report.notes)]
-    return _encodable("\n".join(parts) + "\n", encoding)
+        parts += ["", *(f"note: {printable(note)}" for note in report.notes)]
+    return encodable("\n".join(parts) + "\n", encoding)
 
 
 def duration(seconds: float) -> str:
@@ -50,15 +50,15 @@ def _title(report: RunReport) -> str:
     reused = sum(trial.reused for trial in report.trials)
     again = f" ({reused} read back)" if reused else ""
     return (
-        f"{_printable(report.config.name)}: {len(report.trials)} trials{again} in {duration(report.seconds)} "
-        f"on {report.device}, {report.precision}, protocol {_printable(protocol)}"
+        f"{printable(report.config.name)}: {len(report.trials)} trials{again} in {duration(report.seconds)} "
+        f"on {report.device}, {report.precision}, protocol {printable(protocol)}"
     )
 
 
 def _score_row(name: str, score: ScoreResult) -> tuple[str, ...]:
     words = SCORES[name]
     if score.mean is None:
-        reason = _printable(score.reason or "no repeat gave a value")
+        reason = printable(score.reason or "no repeat gave a value")
         return words.title, words.better, "undefined", str(score.n), reason
     value = words.number(score.mean)
     if score.ci95 is not None:
@@ -92,10 +92,10 @@ def _arm_words(arm: ArmResult) -> str:
         words.append(undefined(arm))
     elif arm.diverged:
         words.append(f"{arm.diverged} diverged and left out")
-    return _printable("; ".join(word for word in words if word))
+    return printable("; ".join(word for word in words if word))
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Return the lines of a table; columns are as wide as their widest cell, the last one is free."""
     lines = [header, *rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header) - 1)]
@@ -107,12 +107,14 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """Return a text without what could move a terminal's cursor."""
     # Names and sources come from files of others; an escape sequence in one could rewrite the screen.
     return "".join(character if character.isprintable() else " " for character in text)
 
 
-def _encodable(text: str, encoding: str) -> str:
+def encodable(text: str, encoding: str) -> str:
+    """Return a text that the terminal's encoding can show."""
     try:
         text.encode(encoding)
     except UnicodeEncodeError:

@@ -37,7 +37,7 @@ _PER_ROW = 10
 # Room for a character: a digit of the names' size, and the mean over a bold line of the title's.
 _NAME_CHARACTER, _TITLE_CHARACTER = 10, 11
 
-_INK, _FAINT, _LINE, _BAND = "#1f2328", "#59636e", "#d1d9e0", "#f6f8fa"
+INK, FAINT, _LINE, _BAND = "#1f2328", "#59636e", "#d1d9e0", "#f6f8fa"
 # Okabe & Ito's palette: told apart with any colour vision, and each kind has its own marker too.
 _KINDS = {
     "full": ("#000000", "D"),
@@ -75,13 +75,13 @@ def distilled_png(
     right = max(left + columns * (tile_width + _GAP) - _GAP, _MARGIN + _TITLE_CHARACTER * len(title))
     width = right + _MARGIN
     height = _TITLE_HEIGHT + len(names) * (tile_height + _GAP) - _GAP + _MARGIN
-    with _figure(width, height, path) as figure:
-        _text(figure, _MARGIN, height - 22, title, size=10, weight="bold")
+    with figure_of(width, height, path) as figure:
+        write_text(figure, _MARGIN, height - 22, title, size=10, weight="bold")
         for row, (name, members) in enumerate(zip(names, shown, strict=True)):
             bottom = height - _TITLE_HEIGHT - tile_height - row * (tile_height + _GAP)
-            _text(figure, left - 12, bottom + tile_height / 2, name, ha="right")
+            write_text(figure, left - 12, bottom + tile_height / 2, name, ha="right")
             if not len(members):
-                _text(figure, left, bottom + tile_height / 2, "no image", color=_FAINT)
+                write_text(figure, left, bottom + tile_height / 2, "no image", color=FAINT)
             for column, index in enumerate(members):
                 tile = _tile(images[index])
                 figure.figimage(tile, left + column * (tile_width + _GAP), bottom, origin="upper")
@@ -101,12 +101,12 @@ def _side_by_side(
     rows, columns = -(-len(shown) // _PER_ROW), min(len(shown), _PER_ROW)
     width = max(columns * step, _TITLE_CHARACTER * len(title)) + 2 * _MARGIN
     height = _TITLE_HEIGHT + rows * (tile_height + _NAME_HEIGHT) + _MARGIN
-    with _figure(width, height, path) as figure:
-        _text(figure, _MARGIN, height - 22, title, size=10, weight="bold")
+    with figure_of(width, height, path) as figure:
+        write_text(figure, _MARGIN, height - 22, title, size=10, weight="bold")
         for place, (name, members) in enumerate(zip(names, shown, strict=True)):
             left = _MARGIN + place % _PER_ROW * step
             top = height - _TITLE_HEIGHT - place // _PER_ROW * (tile_height + _NAME_HEIGHT)
-            _text(figure, left + tile_width / 2, top - _NAME_HEIGHT / 2, name, ha="center")
+            write_text(figure, left + tile_width / 2, top - _NAME_HEIGHT / 2, name, ha="center")
             for index in members:
                 bottom = top - _NAME_HEIGHT - tile_height
                 figure.figimage(_tile(images[index]), left, bottom, origin="upper")
@@ -128,30 +128,30 @@ def arms_png(arms: Mapping[str, ArmResult], scores: Mapping[str, ScoreResult], p
     notes = [_score_line(name, scores[name]) for name in SCORES if name in scores]
     bottom, plot = 72 + 22 * len(notes), 46 * max(1, len(rows))
     width, height = 1280, 56 + plot + bottom
-    with _figure(width, height, path) as figure:
-        _text(figure, 24, height - 28, "Test accuracy by arm", size=11, weight="bold")
+    with figure_of(width, height, path) as figure:
+        write_text(figure, 24, height - 28, "Test accuracy by arm", size=11, weight="bold")
         legend = "marker: mean    bar: 95 % interval of the mean    faint: each repeat"
         if any(arm.same_as for arm in rows):
             legend += "    hollow: the trials of another arm"
-        _text(figure, width - 24, height - 28, legend, size=8, color=_FAINT, ha="right")
+        write_text(figure, width - 24, height - 28, legend, size=8, color=FAINT, ha="right")
         axes = figure.add_axes((410 / width, bottom / height, 600 / width, plot / height))
         _style(axes, rows)
         for row, arm in enumerate(rows):
             _draw_arm(axes, row, arm)
         for line, note in enumerate(notes):
             y = 22 * (len(notes) - line) + 4
-            _text(figure, 24, y, note[0], weight="bold")
-            _text(figure, 110, y, note[1])
+            write_text(figure, 24, y, note[0], weight="bold")
+            write_text(figure, 110, y, note[1])
 
 
 def _draw_arm(axes: Axes, row: int, arm: ArmResult) -> None:
-    color, marker = _KINDS.get(arm.name.partition("-")[0], (_INK, "o"))
+    color, marker = _KINDS.get(arm.name.partition("-")[0], (INK, "o"))
     beside = axes.get_yaxis_transform()
     words: dict[str, Any] = {"transform": beside, "va": "center", "parse_math": False}
     axes.text(-0.012, row - 0.16, arm.name, ha="right", size=9, weight="bold", color=color, **words)
-    axes.text(-0.012, row + 0.2, ARMS.get(arm.name, ""), ha="right", size=7.5, color=_FAINT, **words)
+    axes.text(-0.012, row + 0.2, ARMS.get(arm.name, ""), ha="right", size=7.5, color=FAINT, **words)
     if arm.mean is None:
-        axes.text(0.5, row, undefined(arm), ha="center", size=8.5, style="italic", color=_FAINT, **words)
+        axes.text(0.5, row, undefined(arm), ha="center", size=8.5, style="italic", color=FAINT, **words)
     else:
         repeats = [100 * accuracy for accuracy in arm.accuracies if accuracy is not None]
         if len(repeats) > 1:
@@ -173,8 +173,8 @@ def _draw_arm(axes: Axes, row: int, arm: ArmResult) -> None:
             zorder=3,
         )
     number, remark = _beside(arm)
-    axes.text(1.012, row - (0.16 if remark else 0), number, ha="left", size=9, color=_INK, **words)
-    axes.text(1.012, row + 0.2, remark, ha="left", size=7.5, color=_FAINT, **words)
+    axes.text(1.012, row - (0.16 if remark else 0), number, ha="left", size=9, color=INK, **words)
+    axes.text(1.012, row + 0.2, remark, ha="left", size=7.5, color=FAINT, **words)
 
 
 def _beside(arm: ArmResult) -> tuple[str, str]:
@@ -191,18 +191,22 @@ def _beside(arm: ArmResult) -> tuple[str, str]:
 
 
 def _style(axes: Axes, rows: Sequence[ArmResult]) -> None:
-    low, high = _limits(rows)
-    axes.set_xlim(low, high)
-    axes.set_ylim(max(1, len(rows)) - 0.5, -0.5)
-    axes.set_yticks([])
+    axes.set_xlim(*_limits(rows))
+    style_axis(axes, len(rows))
     axes.xaxis.set_major_formatter("{x:g} %")
-    axes.tick_params(axis="x", colors=_FAINT, labelsize=8, length=0, pad=6)
+
+
+def style_axis(axes: Axes, rows: int) -> None:
+    """Make a plot of `rows` rows, the first on top: faint lines, every other row on a band."""
+    axes.set_ylim(max(1, rows) - 0.5, -0.5)
+    axes.set_yticks([])
+    axes.tick_params(axis="x", colors=FAINT, labelsize=8, length=0, pad=6)
     axes.grid(axis="x", color=_LINE, linewidth=0.8)
     axes.set_axisbelow(True)
     for side in ("left", "right", "top"):
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color(_LINE)
-    for row in range(0, len(rows), 2):
+    for row in range(0, rows, 2):
         axes.axhspan(row - 0.5, row + 0.5, xmin=0, xmax=1, color=_BAND, zorder=0, linewidth=0)
 
 
@@ -262,16 +266,16 @@ def _shortened(text: str, most: int = 20) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def _text(figure: Figure, x: float, y: float, text: str, **style: Any) -> None:
+def write_text(figure: Figure, x: float, y: float, text: str, **style: Any) -> None:
     """Write one line, centred on `y`, at a place in pixels from the lower left corner."""
     width, height = figure.get_size_inches() * _DPI
-    style = {"size": 9, "color": _INK, "va": "center", **style}
+    style = {"size": 9, "color": INK, "va": "center", **style}
     # Without parse_math a class called "$5" would be taken for a formula.
     figure.text(x / width, y / height, text, parse_math=False, **style)
 
 
 @contextmanager
-def _figure(width: int, height: int, path: Path) -> Iterator[Figure]:
+def figure_of(width: int, height: int, path: Path) -> Iterator[Figure]:
     """Give an empty figure of `width` x `height` pixels, and save it at the end."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -34,8 +34,8 @@ def prepare(folder: Path, config: RunConfig) -> None:
     if _holds_another(folder / RECORD, config):
         raise DataError(f"--out {folder}: holds the record of another config; choose another folder")
     try:
-        with _staging(folder) as staging:
-            (staging / RECORD).write_bytes(b"{}")
+        with staging(folder) as unfinished:
+            (unfinished / RECORD).write_bytes(b"{}")
     except OSError as error:
         raise DataError(f"--out {folder}: cannot be a run folder: {error.strerror or error}") from error
 
@@ -72,13 +72,13 @@ def write(
     Raises:
         RunFailed: one line that names the folder and what stopped the writing.
     """
-    with _worded(folder), _staging(folder) as staging:
-        _write_all(report, distilled_images_unit, labels, class_names, staging)
+    with worded(folder), staging(folder) as unfinished:
+        _write_all(report, distilled_images_unit, labels, class_names, unfinished)
         for name in FILES:
-            _sync(staging / name)
+            sync(unfinished / name)
         (folder / RECORD).unlink(missing_ok=True)
         for name in FILES:
-            os.replace(staging / name, folder / name)
+            os.replace(unfinished / name, folder / name)
 
 
 def record_json(report: RunReport) -> bytes:
@@ -93,28 +93,30 @@ def _write_all(
     images_unit: NDArray[np.floating[Any]],
     labels: NDArray[np.integer[Any]],
     class_names: Sequence[str],
-    staging: Path,
+    unfinished: Path,
 ) -> None:
     # Matplotlib takes half a second to import; the record's readers need none of it.
     from ddrank_core.report.figures import arms_png, distilled_png
 
-    (staging / "scores.csv").write_bytes(scores_csv(report).encode(errors="backslashreplace"))
-    (staging / "trials.csv").write_bytes(trials_csv(report).encode(errors="backslashreplace"))
-    distilled_png(images_unit, labels, class_names, staging / "distilled.png")
+    (unfinished / "scores.csv").write_bytes(scores_csv(report).encode(errors="backslashreplace"))
+    (unfinished / "trials.csv").write_bytes(trials_csv(report).encode(errors="backslashreplace"))
+    distilled_png(images_unit, labels, class_names, unfinished / "distilled.png")
     asked: dict[str, ScoreResult] = {name: report.scores[name] for name in report.config.scores}
-    arms_png(report.arms, asked, staging / "arms.png")
-    (staging / RECORD).write_bytes(record_json(report))
+    arms_png(report.arms, asked, unfinished / "arms.png")
+    (unfinished / RECORD).write_bytes(record_json(report))
 
 
 @contextmanager
-def _staging(folder: Path) -> Iterator[Path]:
+def staging(folder: Path) -> Iterator[Path]:
+    """Give a hidden folder inside `folder`, which is gone afterwards."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder) as name:
         yield Path(name)
 
 
 @contextmanager
-def _worded(folder: Path) -> Iterator[None]:
+def worded(folder: Path) -> Iterator[None]:
+    """Turn what stops a file from being written into one line."""
     try:
         yield
     except OSError as error:
@@ -125,7 +127,7 @@ def _worded(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Bring a file to the disk, so that a power cut after the renaming cannot leave it empty."""
     # Windows refuses to sync a file that is open for reading only.
     with path.open("rb+") as file:

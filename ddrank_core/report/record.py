@@ -67,8 +67,8 @@ def build_record(report: RunReport) -> dict[str, Any]:
     record = {
         "schema_version": SCHEMA_VERSION,
         "name": report.config.name,
-        "scores": {name: _score(report.scores[name]) for name in report.config.scores},
-        "arms": {name: _arm(arm) for name, arm in report.arms.items()},
+        "scores": {name: score_record(report.scores[name]) for name in report.config.scores},
+        "arms": {name: arm_record(arm) for name, arm in report.arms.items()},
         "trials": [_trial(trial) for trial in report.trials],
         "config": report.config.resolved(),
         "protocol": report.protocol,
@@ -112,7 +112,8 @@ def _provenances(value: Any, field: str) -> Iterator[Mapping[str, Any]]:
             yield from _provenances(item, f"{field}[{index}]")
 
 
-def _score(score: ScoreResult) -> dict[str, Any]:
+def score_record(score: ScoreResult) -> dict[str, Any]:
+    """Return a score as JSON values."""
     return {
         "mean": _finite(score.mean),
         "std": _finite(score.std),
@@ -123,7 +124,8 @@ def _score(score: ScoreResult) -> dict[str, Any]:
     }
 
 
-def _arm(arm: ArmResult) -> dict[str, Any]:
+def arm_record(arm: ArmResult) -> dict[str, Any]:
+    """Return an arm as JSON values."""
     return {
         "accuracy": {
             "mean": _finite(arm.mean),

@@ -31,4 +31,10 @@ class SoftLabels:
                 "or a distilled set that brings soft labels"
             )
         partner_soft = None if view.mixing is None else view.soft[view.mixing.partner]
-        return Targets(**hard_part(view), soft=view.soft, partner_soft=partner_soft, soft_kind=view.soft_kind)
+        return Targets(
+            **hard_part(view),
+            soft=view.soft,
+            partner_soft=partner_soft,
+            soft_kind=view.soft_kind,
+            soft_temperature=view.soft_temperature,
+        )

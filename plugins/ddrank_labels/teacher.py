@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from ddrank_core import ConfigError, Targets, Teachers, View, component, parameter
+from ddrank_labels.combine import combined
 from ddrank_labels.mixing import hard_part
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @component
@@ -39,10 +37,4 @@ class TeacherLabels:
         answers = teachers(view.images)
         if not answers:
             raise ConfigError("teachers: the labels teacher need at least one teacher, and there is none")
-        return Targets(**hard_part(view), soft=self._combined(answers), soft_kind=self.combine)
-
-    def _combined(self, answers: tuple[Tensor, ...]) -> Tensor:
-        import torch
-
-        logits = torch.stack(answers).float()
-        return (logits if self.combine == "logits" else logits.softmax(dim=2)).mean(dim=0)
+        return Targets(**hard_part(view), soft=combined(answers, self.combine), soft_kind=self.combine)

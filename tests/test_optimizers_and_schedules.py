@@ -1,13 +1,16 @@
 """Optimisers and schedules against torch's own."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from torch.optim import lr_scheduler
 
 from ddrank_core.engine.optimizers import SGD, Adam, AdamW
-from ddrank_core.engine.schedules import Constant, Cosine, MultiStep, Step
+from ddrank_core.engine.schedules import Constant, Cosine, HalfCosine, MultiStep, Step
+from ddrank_core.registry import default_registry
+from ddrank_core.structure import Structurer
 
 EPOCHS = 30
 
@@ -80,3 +83,41 @@ def test_faulty_parameters_say_what_is_wrong():
         MultiStep(milestones=(5, 5))
     with pytest.raises(ValueError, match="must be less than 1, got 1"):
         SGD(momentum=1.0)
+
+
+def test_the_half_cosine_ends_at_a_half():
+    """RDED's own expression, written out."""
+    for epoch in range(300):
+        expected = 0.5 * (1 + math.cos(math.pi * epoch / 300 / 2))
+        assert expected == pytest.approx(HalfCosine().factor(epoch, 300), abs=1e-12)
+    assert 0.5 == pytest.approx(HalfCosine().factor(300, 300))
+    assert Cosine().factor(70, 300) == HalfCosine(stretch=1.0).factor(70, 300)
+
+
+def warmup(schedule, **parameters):
+    values = {"use": "warmup", **parameters, "then": schedule}
+    return Structurer(default_registry(), Path()).chosen("schedule", values).component
+
+
+def test_a_warmup_is_torchs_linear_one_in_front_of_another_schedule():
+    ours = warmup({"use": "multi-step", "milestones": [6, 11]}, epochs=5, start=0.1)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.3)
+    rise = lr_scheduler.LinearLR(optimizer, start_factor=0.1, total_iters=5)
+    then = lr_scheduler.MultiStepLR(optimizer, milestones=[6, 11], gamma=0.1)
+    theirs = lr_scheduler.SequentialLR(optimizer, [rise, then], milestones=[5])
+    for epoch in range(EPOCHS):
+        expected = optimizer.param_groups[0]["lr"]
+        assert expected == pytest.approx(0.3 * ours.factor(epoch, EPOCHS), abs=1e-12)
+        optimizer.step()
+        theirs.step()
+
+
+def test_a_cosine_after_a_warmup_still_reaches_zero_at_the_end():
+    ours = warmup("cosine", epochs=10)
+    assert 1.0 == ours.factor(10, 110)
+    assert Cosine().factor(99, 100) == ours.factor(109, 110)
+
+
+def test_a_warmup_longer_than_the_training_is_refused():
+    with pytest.raises(ValueError, match="a warmup of 10 epochs needs a longer training, got 10 epochs"):
+        warmup("constant", epochs=10).factor(0, 10)

@@ -232,6 +232,101 @@ def test_siamese_images_share_every_draw(strategy):
     assert not all(torch.equal(own[0], image) for image in own)
 
 
+class Seeds:
+    """The original's `set_seed_DiffAug`: every draw starts from a seed, one higher than the last."""
+
+    def __init__(self, seed):
+        self.latest = seed
+
+    def __call__(self, draw):
+        torch.manual_seed(self.latest)
+        self.latest += 1
+        return draw()
+
+
+def original(x, strategy, seeds):
+    """Return the original's siamese view: all images with the first image's draws of each seed.
+
+    Source: VICO-UoE/DatasetCondensation, utils.py.
+    """
+    batch, _, height, width = x.shape
+
+    def uniform():
+        return seeds(lambda: torch.rand(batch))[0].expand(batch)
+
+    def integer(low, high):
+        return seeds(lambda: torch.randint(low, high, size=[batch, 1, 1]))[0].view(1).expand(batch)
+
+    if strategy == "color":
+        x = dsa.brighten(x, (uniform() - 0.5) * 1.0)
+        x = dsa.saturate(x, uniform() * 2.0)
+        return dsa.contrast(x, uniform() + 0.5)
+    if strategy == "crop":
+        down, right = int(height * 0.125 + 0.5), int(width * 0.125 + 0.5)
+        rows = integer(-down, down + 1)
+        return dsa.shift(x, rows, integer(-right, right + 1))
+    if strategy == "cutout":
+        size = int(height * 0.5 + 0.5), int(width * 0.5 + 0.5)
+        rows = integer(0, height + (1 - size[0] % 2))
+        return dsa.cut_out(x, rows, integer(0, width + (1 - size[1] % 2)), size)
+    if strategy == "flip":
+        return dsa.flip(x, uniform() < 0.5)
+    if strategy == "scale":
+        horizontal = uniform() * (1.2 - 1 / 1.2) + 1 / 1.2
+        return dsa.scale(x, horizontal, uniform() * (1.2 - 1 / 1.2) + 1 / 1.2)
+    return dsa.rotate(x, (uniform() - 0.5) * 2 * 15 / 180 * math.pi)
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**40])
+def test_a_seed_gives_the_originals_siamese_draws_one_seed_each(seed):
+    x, expected = images(), images()
+    with torch.random.fork_rng():
+        seeds = Seeds(seed)
+        for strategy in STRATEGIES:
+            expected = original(expected, strategy, seeds)
+    view = DSA(mode="multiple", seed=seed)(x, randomness()).images
+    torch.testing.assert_close(view, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_seed_gives_the_originals_single_strategy(seed):
+    x = images()
+    with torch.random.fork_rng():
+        seeds = Seeds(seed)
+        index = seeds(lambda: torch.randint(0, 6, size=(1,))).item()
+        expected = original(x, STRATEGIES[index], seeds)
+    view = DSA(mode="single", seed=seed)(x, randomness()).images
+    torch.testing.assert_close(view, expected, atol=1e-5, rtol=0)
+
+
+def test_a_seed_gives_every_batch_and_image_the_same_draws_and_takes_none_from_the_trial():
+    x, draws = images(batch=1).expand(6, -1, -1, -1).contiguous(), randomness()
+    augmentation = DSA(mode="multiple", seed=3)
+    first, again = (augmentation(x, draws).images for _ in range(2))
+    assert torch.equal(first, again)
+    assert all(torch.equal(first[0], image) for image in first)
+    fresh = randomness()
+    assert torch.equal(fresh.device.get_state(), draws.device.get_state())
+    assert torch.equal(fresh.host.get_state(), draws.host.get_state())
+
+
+@pytest.mark.parametrize(
+    ("original_name", "value", "ours"),
+    [
+        ("prob_flip", 0.5, "flip"),
+        ("ratio_scale", 1.2, "scale"),
+        ("ratio_rotate", 15.0, "rotate"),
+        ("ratio_crop_pad", 0.125, "crop"),
+        ("ratio_cutout", 0.5, "cutout"),
+        ("brightness", 1.0, "brightness"),
+        ("saturation", 2.0, "saturation"),
+        ("contrast", 0.5, "contrast"),
+    ],
+)
+def test_parameters_and_defaults_are_those_of_the_original(original_name, value, ours):
+    assert value == getattr(DSA(), ours), original_name
+
+
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_dsa_depends_on_its_seed_only_and_leaves_its_input_alone(strategy):
     x = images()

@@ -5,8 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 from ddrank_labels.hard import HardLabels
+from ddrank_labels.smooth import SmoothLabels
 from ddrank_labels.soft import SoftLabels
 from ddrank_labels.teacher import TeacherLabels
+from ddrank_losses.ce import CrossEntropy
+from ddrank_losses.sce import SoftCrossEntropy
+from torch.nn import functional as F
 
 from ddrank_core import ConfigError, DataError, Mixing, View
 
@@ -30,14 +34,19 @@ def two_teachers(images):
 
 @pytest.mark.parametrize(
     ("labels", "teachers"),
-    [(HardLabels(), no_teachers), (SoftLabels(), no_teachers), (TeacherLabels(), two_teachers)],
+    [
+        (HardLabels(), no_teachers),
+        (SmoothLabels(), no_teachers),
+        (SoftLabels(), no_teachers),
+        (TeacherLabels(), two_teachers),
+    ],
 )
 def test_every_mapping_passes_the_hard_labels_and_their_mixing(labels, teachers):
-    unmixed = labels(View(images=IMAGES, hard=HARD, soft=SOFT), teachers)
+    unmixed = labels(View(images=IMAGES, hard=HARD, soft=SOFT, num_classes=3), teachers)
     assert unmixed.hard.tolist() == [2, 0, 1]
     assert unmixed.partner_hard is None
     assert unmixed.weight is None
-    mixed = labels(View(images=IMAGES, hard=HARD, soft=SOFT, mixing=MIXING), teachers)
+    mixed = labels(View(images=IMAGES, hard=HARD, soft=SOFT, mixing=MIXING, num_classes=3), teachers)
     assert mixed.hard.tolist() == [2, 0, 1]
     assert mixed.partner_hard.tolist() == [0, 1, 2]
     assert mixed.weight is MIXING.weight
@@ -46,6 +55,49 @@ def test_every_mapping_passes_the_hard_labels_and_their_mixing(labels, teachers)
 def test_hard_labels_ignore_stored_soft_labels_and_teachers():
     targets = HardLabels()(View(images=IMAGES, hard=HARD, soft=SOFT), two_teachers)
     assert targets.soft is None
+
+
+def test_smooth_labels_spread_their_share_over_all_classes():
+    targets = SmoothLabels(smoothing=0.2)(View(images=IMAGES, hard=HARD, num_classes=4), no_teachers)
+    expected = [[0.05, 0.05, 0.85, 0.05], [0.85, 0.05, 0.05, 0.05], [0.05, 0.85, 0.05, 0.05]]
+    torch.testing.assert_close(targets.soft, torch.tensor(expected))
+    assert targets.soft_kind == "probabilities"
+    assert targets.soft.dtype == torch.float32
+    assert SmoothLabels.gives_soft
+
+
+def test_smooth_labels_of_mixed_images_are_mixed():
+    view = View(images=IMAGES, hard=HARD, mixing=MIXING, num_classes=3)
+    mixed = SmoothLabels(smoothing=0.3)(view, no_teachers).soft_probabilities()
+    # 0.25 of class 2 and 0.75 of class 0, then class 0 alone, then 0.6 of class 1 and 0.4 of class 2.
+    one_hot = torch.tensor([[0.75, 0.0, 0.25], [1.0, 0.0, 0.0], [0.0, 0.6, 0.4]])
+    torch.testing.assert_close(mixed, 0.7 * one_hot + 0.1)
+
+
+@pytest.mark.parametrize("loss", [SoftCrossEntropy(temperature=1.0), CrossEntropy()])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
+def test_smooth_labels_with_cross_entropy_are_torchs_label_smoothing(smoothing, loss):
+    logits = 3 * torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
+    targets = SmoothLabels(smoothing=smoothing)(View(images=IMAGES, hard=HARD, num_classes=5), no_teachers)
+    expected = F.cross_entropy(logits, HARD, label_smoothing=smoothing)
+    torch.testing.assert_close(loss(logits, targets), expected)
+
+
+def test_smooth_labels_of_mixed_images_are_the_mix_of_torchs_label_smoothing():
+    logits = 3 * torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
+    view = View(images=IMAGES, hard=HARD, mixing=MIXING, num_classes=5)
+    own, partner = (
+        F.cross_entropy(logits, hard, label_smoothing=0.1, reduction="none")
+        for hard in (HARD, HARD[MIXING.partner])
+    )
+    expected = (MIXING.weight * own + (1 - MIXING.weight) * partner).mean()
+    loss = SoftCrossEntropy(temperature=1.0)(logits, SmoothLabels(smoothing=0.1)(view, no_teachers))
+    torch.testing.assert_close(loss, expected)
+
+
+def test_smooth_labels_refuse_more_than_the_whole_label():
+    with pytest.raises(ValueError, match="at most 1"):
+        SmoothLabels(smoothing=1.1)
 
 
 @pytest.mark.parametrize("kind", ["logits", "probabilities"])

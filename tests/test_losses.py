@@ -8,6 +8,7 @@ import pytest
 import torch
 from ddrank_losses.ce import CrossEntropy
 from ddrank_losses.kl import KLDivergence
+from ddrank_losses.mse import MSE
 from ddrank_losses.mse_gt import MSEGroundTruth
 from ddrank_losses.sce import SoftCrossEntropy
 from torch.nn import functional as F
@@ -174,7 +175,105 @@ def test_mse_gt_refuses_two_zero_weights():
         MSEGroundTruth(mse_weight=0.0, ce_weight=0.0)
 
 
-SOFT_LOSSES = [SoftCrossEntropy(), KLDivergence(), MSEGroundTruth(ce_weight=0.1)]
+def test_mse_is_torchs_mean_over_images_and_classes():
+    expected = F.mse_loss(LOGITS, TEACHER)
+    torch.testing.assert_close(MSE()(LOGITS, Targets(hard=HARD, soft=TEACHER)), expected)
+
+
+def naive_squared_error(labels: list[list[float]], logits: torch.Tensor) -> float:
+    pairs = zip(labels, logits.tolist(), strict=True)
+    squares = [(t - s) ** 2 for ts, ss in pairs for t, s in zip(ts, ss, strict=True)]
+    return math.fsum(squares) / len(squares)
+
+
+T = 2.0
+PROBABILITIES = TEACHER.softmax(dim=1)
+KINDS = {
+    "hard": Targets(hard=HARD),
+    "logits": Targets(hard=HARD, soft=TEACHER),
+    "probabilities": Targets(hard=HARD, soft=PROBABILITIES, soft_kind="probabilities"),
+    "mixed hard": Targets(**MIXED),
+    "mixed logits": Targets(**MIXED_SOFT),
+    "mixed probabilities": Targets(
+        **MIXED, soft=PROBABILITIES, partner_soft=PROBABILITIES[PARTNER], soft_kind="probabilities"
+    ),
+    # A teacher that saw the mixed images: its labels are not mixed again.
+    "mixed, teacher's logits": Targets(**MIXED, soft=TEACHER),
+}
+NO_SOFT, NO_LOGITS = "no soft labels", "probabilities, and this loss needs logits"
+
+SOFT = {
+    "hard": NO_SOFT,
+    "logits": softened(TEACHER, T),
+    "probabilities": softened(TEACHER, T),
+    "mixed hard": NO_SOFT,
+    "mixed logits": naive_mix(softened(TEACHER, T)),
+    "mixed probabilities": naive_mix(softened(TEACHER, T)),
+    "mixed, teacher's logits": softened(TEACHER, T),
+}
+SQUARED = {
+    "hard": NO_SOFT,
+    "logits": TEACHER.tolist(),
+    "probabilities": NO_LOGITS,
+    "mixed hard": NO_SOFT,
+    "mixed logits": naive_mix(TEACHER.tolist()),
+    "mixed probabilities": NO_LOGITS,
+    "mixed, teacher's logits": TEACHER.tolist(),
+}
+
+
+def naive_ce(kind: str) -> float:
+    labels = {
+        "hard": one_hot(),
+        "mixed hard": naive_mix(one_hot()),
+        "mixed logits": naive_mix(softened(TEACHER)),
+        "mixed probabilities": naive_mix(softened(TEACHER)),
+    }
+    return naive_cross_entropy(labels.get(kind, softened(TEACHER)), LOGITS)
+
+
+def naive_mse_gt(kind: str) -> float:
+    hard = naive_mix(one_hot()) if kind.startswith("mixed") else one_hot()
+    return naive_squared_error(SQUARED[kind], LOGITS) + 0.1 * naive_cross_entropy(hard, LOGITS)
+
+
+TABLE = [
+    (CrossEntropy(), dict.fromkeys(KINDS), naive_ce),
+    (SoftCrossEntropy(temperature=T), SOFT, lambda kind: naive_cross_entropy(SOFT[kind], LOGITS, T)),
+    (KLDivergence(temperature=T), SOFT, lambda kind: naive_divergence(SOFT[kind], LOGITS, T)),
+    (MSE(), SQUARED, lambda kind: naive_squared_error(SQUARED[kind], LOGITS)),
+    (MSEGroundTruth(ce_weight=0.1), SQUARED, naive_mse_gt),
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("loss", "labels", "naive"), TABLE, ids=[type(row[0]).__name__ for row in TABLE])
+def test_every_loss_takes_every_kind_of_targets_or_says_why_not(loss, labels, naive, kind):
+    if isinstance(labels[kind], str):
+        with pytest.raises(ValueError, match=labels[kind]) as caught:
+            loss(LOGITS, KINDS[kind])
+        assert "\n" not in str(caught.value)
+    else:
+        assert loss(LOGITS, KINDS[kind]).item() == pytest.approx(naive(kind), rel=1e-4)
+
+
+@pytest.mark.parametrize(("loss", "labels"), [row[:2] for row in TABLE], ids=lambda v: type(v).__name__)
+def test_what_a_loss_says_it_needs_is_what_it_refuses_to_go_without(loss, labels):
+    refused = {problem for problem in labels.values() if isinstance(problem, str)}
+    assert (NO_SOFT in refused) == getattr(loss, "needs_soft", False)
+    assert (NO_LOGITS in refused) == getattr(loss, "needs_logits", False)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 20.0])
+def test_divergence_is_the_batchmean_of_torch_without_the_square_of_the_temperature(temperature):
+    """As SRe2L, RDED, G-VBSM and EDC train: `KLDivLoss(reduction="batchmean")`, both sides softened."""
+    student, teacher = (values / temperature for values in (LOGITS, TEACHER))
+    expected = F.kl_div(student.log_softmax(dim=1), teacher.softmax(dim=1), reduction="batchmean")
+    loss = KLDivergence(temperature=temperature)(LOGITS, Targets(hard=HARD, soft=TEACHER))
+    torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-7)
+
+
+SOFT_LOSSES = [SoftCrossEntropy(), KLDivergence(), MSE(), MSEGroundTruth(ce_weight=0.1)]
 
 
 @pytest.mark.parametrize("loss", SOFT_LOSSES)

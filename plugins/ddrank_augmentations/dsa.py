@@ -9,7 +9,7 @@ from ddrank_augmentations.windows import take
 from ddrank_core import Augmented, Randomness, component, parameter
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Generator, Tensor
 
 Strategy = Literal["color", "crop", "cutout", "flip", "scale", "rotate"]
 
@@ -23,10 +23,12 @@ class DSA:
     """Apply one, or all, of six differentiable augmentations to every batch.
 
     Source: Zhao & Bilen, "Dataset Condensation with Differentiable Siamese Augmentation", ICML 2021;
-    VICO-UoE/DatasetCondensation, utils.py. Deviations: affine grids have align_corners=True, as in the
-    later code of the field (GeorgeCazenavette/mtt-distillation, utils.py); the original leaves it to torch,
-    whose default has changed. Siamese draws come from the trial's generator, not from a seed that the
-    original advances by one for every draw.
+    VICO-UoE/DatasetCondensation, utils.py, `DiffAugment` and `ParamDiffAug`. Its strategy string
+    `color_crop_cutout_flip_scale_rotate` is `strategies` here, its aug_mode S and M are `mode`, its seed -1
+    is `seed: null` and any other is `seed`; its `ratio_noise` is never used there. Affine grids have
+    align_corners=True, which the original leaves to torch: it was the behaviour of the torch 1.2 that it
+    asks for, and GeorgeCazenavette/mtt-distillation, utils.py, writes it out; the default has changed since.
+    It makes a difference to the rotation of images that are not square, and to nothing else.
     """
 
     strategies: tuple[Strategy, ...] = parameter(
@@ -38,6 +40,13 @@ class DSA:
         "single: one strategy, drawn for every batch; multiple: all of them", default="single"
     )
     siamese: bool = parameter("all images of a batch share their draws", default=False)
+    seed: int | None = parameter(
+        "give every batch, and all its images, the draws of this seed, as the original's siamese mode does; "
+        "null: draw from the trial's randomness",
+        default=None,
+        minimum=0,
+        below=2**63,
+    )
     scale: float = parameter("each axis zooms by a factor in [1/scale, scale]", default=1.2, minimum=1)
     rotate: float = parameter("largest angle, in degrees", default=15.0, minimum=0, maximum=180)
     crop: float = parameter("largest shift, as a share of the side", default=0.125, minimum=0, maximum=1)
@@ -49,6 +58,8 @@ class DSA:
 
     def __call__(self, images: Tensor, randomness: Randomness) -> Augmented:
         """Return another view of normalised `images`, float [B, C, H, W]; gradients pass through."""
+        if self.seed is not None:
+            randomness = _from_seed(self.seed)
         for strategy in self._chosen(randomness):
             images = self._apply(strategy, images, randomness)
         return Augmented(images)
@@ -60,6 +71,7 @@ class DSA:
 
         # The host's generator: reading this draw never waits for the device.
         index = torch.randint(len(self.strategies), (), generator=randomness.host)
+        self._advance(randomness.host)
         return (self.strategies[int(index)],)
 
     def _apply(self, strategy: Strategy, images: Tensor, randomness: Randomness) -> Tensor:
@@ -100,24 +112,50 @@ class DSA:
         return scale(images, horizontal, self._uniform(images, randomness, 1 / self.scale, self.scale))
 
     def _rotate(self, images: Tensor, randomness: Randomness) -> Tensor:
-        limit = math.radians(self.rotate)
-        return rotate(images, self._uniform(images, randomness, -limit, limit))
+        # Multiplied in the original's order: a last digit of the angle is seen far from the centre.
+        turn = self._uniform(images, randomness, -0.5, 0.5) * 2 * self.rotate / 180 * math.pi
+        return rotate(images, turn)
 
     def _uniform(self, images: Tensor, randomness: Randomness, low: float, high: float) -> Tensor:
         """Return one draw of [low, high) per image: [B], the images' dtype and device."""
         import torch
 
-        count = 1 if self.siamese else len(images)
-        draws = torch.rand(count, generator=randomness.device, dtype=images.dtype, device=images.device)
-        return (low + (high - low) * draws).expand(len(images))
+        draws = torch.rand(
+            self._count(images),
+            generator=randomness.device,
+            dtype=images.dtype,
+            device=randomness.device.device,
+        )
+        return self._for_all(images, randomness, low + (high - low) * draws)
 
     def _integers(self, images: Tensor, randomness: Randomness, low: int, high: int) -> Tensor:
         """Return one draw of low .. high - 1 per image: int64 [B] on the images' device."""
         import torch
 
-        count = 1 if self.siamese else len(images)
-        draws = torch.randint(low, high, (count,), generator=randomness.device, device=images.device)
-        return draws.expand(len(images))
+        generator = randomness.device
+        draws = torch.randint(low, high, (self._count(images),), generator=generator, device=generator.device)
+        return self._for_all(images, randomness, draws)
+
+    def _count(self, images: Tensor) -> int:
+        return 1 if self.siamese or self.seed is not None else len(images)
+
+    def _for_all(self, images: Tensor, randomness: Randomness, draws: Tensor) -> Tensor:
+        self._advance(randomness.device)
+        # The draws of a seed are made on the CPU; a blocking copy would make the device wait.
+        return draws.to(images.device, non_blocking=True).expand(len(images))
+
+    def _advance(self, generator: Generator) -> None:
+        """Go to the next seed, as the original does after each draw (`latestseed`)."""
+        if self.seed is not None:
+            generator.manual_seed(generator.initial_seed() + 1)
+
+
+def _from_seed(seed: int) -> Randomness:
+    """Return draws that depend on nothing but a seed, made on the CPU, where the original's are the same."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    return Randomness(generator, generator)
 
 
 def brighten(images: Tensor, amount: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ def ddrank_losses() -> list[ComponentSpec]:
         ComponentSpec("ce", "ddrank_losses.ce:CrossEntropy", "Cross-entropy with hard or soft labels"),
         ComponentSpec("sce", "ddrank_losses.sce:SoftCrossEntropy", "Cross-entropy with softened soft labels"),
         ComponentSpec("kl", "ddrank_losses.kl:KLDivergence", "KL divergence from softened soft labels"),
+        ComponentSpec("mse", "ddrank_losses.mse:MSE", "Squared error to the soft labels' logits"),
         ComponentSpec(
             "mse_gt",
             "ddrank_losses.mse_gt:MSEGroundTruth",

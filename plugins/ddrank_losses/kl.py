@@ -18,8 +18,10 @@ class KLDivergence:
     sum(p * (log p - log_softmax(s / T))) / B, p = softmax(t / T). A class whose label is exactly
     zero adds nothing.
 
-    Source: Hinton, Vinyals & Dean 2015, section 2; ddranking 0.2, ddranking/loss/kl.py, whose
-    default temperature is 1.2.
+    Source: Hinton, Vinyals & Dean 2015, section 2, who scale by T^2; VILA-Lab/SRe2L,
+    SRe2L/validate/train_FKD.py (CDA trains with it too), LINs-lab/RDED, validation/main.py, and G-VBSM's and
+    EDC's `--loss-type kl`, which all do not: batchmean, one temperature for both sides, 20 in SRe2L's and
+    RDED's recipes with CutMix. ddranking 0.2, ddranking/loss/kl.py, has the default temperature 1.2.
     """
 
     needs_soft: ClassVar[bool] = True

@@ -18,10 +18,10 @@ class MSEGroundTruth:
     mse_weight * mean((s - t)^2) + ce_weight * cross_entropy(s, hard), the first mean over batch and
     classes. The hard labels of mixed images are mixed.
 
-    Source: shaoshitong/G_VBSM_Dataset_Condensation and shaoshitong/EDC (`--loss-type mse_gt` of
-    their training scripts; ce_weight is 0.1 by default in EDC's CIFAR-10 branch); ddranking 0.2,
-    ddranking/loss/mse_gt.py, has these defaults. Deviation: those scripts take the cross-entropy of a
-    mixed image with its own label alone.
+    Source: shaoshitong/G_VBSM_Dataset_Condensation, train/train_FKD*.py, and shaoshitong/EDC,
+    train/direct_train.py and train_FKD_parallel.py, `--loss-type mse_gt`: mse_weight 1, ce_weight 0.1 where
+    not given. ddranking 0.2, ddranking/loss/mse_gt.py, has the defaults here. Deviation: those scripts take
+    the cross-entropy of a mixed image with its own label alone.
     """
 
     needs_soft: ClassVar[bool] = True

@@ -18,8 +18,9 @@ class SoftCrossEntropy:
     -sum(softmax(t / T) * log_softmax(s / T)) / B. It has the gradient of `kl` at the same
     temperature, and differs from it by the entropy of the labels.
 
-    Source: Hinton, Vinyals & Dean 2015, section 2; ddranking 0.2, ddranking/loss/sce.py, whose
-    default temperature is 1.2.
+    Source: Hinton, Vinyals & Dean 2015, section 2; NUS-HPC-AI-Lab/DATM, distill/evaluation.py, and
+    NUS-HPC-AI-Lab/PAD, distill/PAD.py, `SoftCrossEntropy`, which is this at temperature 1 (stored logits,
+    softmax of both sides); ddranking 0.2, ddranking/loss/sce.py, whose default temperature is 1.2.
     """
 
     needs_soft: ClassVar[bool] = True

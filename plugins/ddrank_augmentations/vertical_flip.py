@@ -1,0 +1,28 @@
+"""The augmentation `vertical-flip`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ddrank_augmentations.draws import happens
+from ddrank_core import Augmented, Randomness, component, parameter
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@component
+class VerticalFlip:
+    """Turn each image upside down, or not.
+
+    Source: torchvision.transforms.v2.RandomVerticalFlip.
+    """
+
+    p: float = parameter("probability that an image is turned", default=0.5, minimum=0, maximum=1)
+
+    def __call__(self, images: Tensor, randomness: Randomness) -> Augmented:
+        """Return `images` [B, C, H, W], some of them upside down, each by its own draw."""
+        import torch
+
+        chosen = happens(self.p, images, randomness)
+        return Augmented(torch.where(chosen.view(-1, 1, 1, 1), images.flip(2), images))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ddrank_core import DataError, component, parameter
+from ddrank_timm import stem
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,6 +21,10 @@ class TimmNetwork:
     pretrained: bool = parameter("start from timm's weights, downloaded and cached by timm", default=False)
     drop_rate: float = parameter("dropout before the classifier", default=0.0, minimum=0, below=1)
     drop_path_rate: float = parameter("stochastic depth", default=0.0, minimum=0, below=1)
+    stem: Literal["standard", "small"] = parameter(
+        "small: first convolution 3 x 3 with stride 1 and no max-pool, for images of 32 or 64 pixels",
+        default="standard",
+    )
 
     def build(self, num_classes: int, image_shape: tuple[int, int, int]) -> nn.Module:
         """Return the network, [B, C, H, W] -> logits [B, num_classes].
@@ -34,6 +39,8 @@ class TimmNetwork:
         options = self._options(image_shape)
         network = self._create(num_classes=num_classes, in_chans=image_shape[0], **options)
         self._check_patches(network, image_shape)
+        if self.stem == "small":
+            self._shrink_stem(network)
         self._check_forward(network, num_classes, image_shape)
         return network
 
@@ -74,6 +81,14 @@ class TimmNetwork:
                 f"timm/{self.name} cannot be built with {shown}: {_first_line(error)}"
             ) from error
         return network
+
+    def _shrink_stem(self, network: nn.Module) -> None:
+        try:
+            stem.shrink(network)
+        except ValueError as error:
+            raise ValueError(
+                f"timm/{self.name} has no small stem, since {error}; use stem: standard"
+            ) from error
 
     def _check_patches(self, network: nn.Module, image_shape: tuple[int, int, int]) -> None:
         """Refuse an image of which timm would silently leave out the last rows or columns."""

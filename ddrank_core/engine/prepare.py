@@ -16,9 +16,10 @@ from ddrank_core.data import distilled as distilled_file
 from ddrank_core.data import stored_views
 from ddrank_core.engine import whitening
 from ddrank_core.engine.images import WorkingSpace, normaliser
-from ddrank_core.engine.plan import Plan, Training, full_training, make_plan
+from ddrank_core.engine.plan import Plan, Training, asks_teachers, full_training, make_plan
 from ddrank_core.engine.prepared import Prepared, real_digest, split_training_set
 from ddrank_core.engine.rehearse import fault, rehearse
+from ddrank_core.engine.teacher_check import check_teachers
 from ddrank_core.errors import ConfigError, DataError
 from ddrank_core.registry import Registry
 from ddrank_core.store import cache_folder
@@ -82,7 +83,10 @@ def prepare(
     )
     _check_split(prepared)
     _check_random(prepared)
-    return attrs.evolve(prepared, step_activations=rehearse(prepared))
+    prepared = attrs.evolve(prepared, step_activations=rehearse(prepared))
+    if any(asks_teachers(arm.training) for arm in plan.trained):
+        prepared = attrs.evolve(prepared, teacher_checks=check_teachers(prepared))
+    return prepared
 
 
 def working_space(config: RunConfig | TeacherConfig, real: RealData, device: torch.device) -> WorkingSpace:
@@ -104,7 +108,7 @@ def _views(config: RunConfig, distilled: DistilledSet, where: str) -> stored_vie
     views = stored_views.load(
         config.distilled.views, images=count, num_classes=distilled.num_classes, size=(height, width)
     )
-    if views.mixes and views.batch_size != config.recipe.batch_size:
+    if views.mixes and views.batch_size != min(config.recipe.batch_size, count):
         raise ConfigError(
             f"{where}: recipe.batch_size: {config.recipe.batch_size}, but {named} mixes images in batches of "
             f"{views.batch_size}; use that, with recipe.micro_batch if it does not fit"

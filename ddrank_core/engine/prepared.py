@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from ddrank_core.engine.teacher_check import TeacherCheck
+
 
 @attrs.frozen(eq=False, kw_only=True)
 class Split:
@@ -47,6 +49,8 @@ class Prepared:
     space: WorkingSpace
     """What the networks see images in: normalised, or whitened."""
     views: StoredViews | None = None
+    teacher_checks: tuple[TeacherCheck | None, ...] = ()
+    """What each teacher was found to know; None for one that is trained here, or that no arm asks."""
     step_activations: int = 0
     """Activations of the largest training step, found by rehearsing it."""
 

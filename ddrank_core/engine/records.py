@@ -66,6 +66,7 @@ def notes(
     found = []
     if prepared.config.full_data.accuracy is not None:
         found.append("The full-data accuracy is given, so no interval holds its uncertainty.")
+    found += [check.note for check in prepared.teacher_checks if check is not None and check.note]
     if selects_on_test_set(prepared):
         found.append("Learning rates and epochs were selected on the test set: these numbers are optimistic.")
     if at_end := _at_end_of_grid(prepared.plan.candidates, arms):

@@ -22,8 +22,8 @@ def replayed(data: ImageSet, training: Training, epoch: int) -> Iterator[View]:
 
     A view is cropped and resized, mirrored, then mixed with the finished view of its partner.
 
-    Source: VILA-Lab/SRe2L, SRe2L/relabel/utils_fkd.py and SRe2L/validate/train_FKD.py; the same in G-VBSM's and
-    EDC's. Deviation: SRe2L and G-VBSM crop 8-bit pictures, and so round each resized crop to 256 levels.
+    Source: VILA-Lab/SRe2L, SRe2L/relabel/utils_fkd.py and SRe2L/validate/train_FKD.py; the same in G-VBSM's
+    and EDC's. Deviation: SRe2L and G-VBSM crop 8-bit pictures, so each resized crop is rounded to 256 levels.
     """
     assert data.views is not None  # the config's cross-check asks for them
     # Labels are nearly all of what an epoch holds, and random images have no use for them.

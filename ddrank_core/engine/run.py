@@ -120,7 +120,7 @@ class _Run:
             arms=arms,
             scores=score_all(self.config, arms),
             trials=trials,
-            teachers=tuple(self._teacher_record(teacher) for teacher in self.teachers),
+            teachers=tuple(self._teacher_record(index) for index in range(len(self.teachers))),
             protocol=protocol_record(self.prepared),
             data=data_record(self.prepared, self.keys.train),
             device=describe(self.device),
@@ -301,10 +301,17 @@ class _Run:
         cached = cache_folder() / "teachers" / f"{key}.safetensors"
         return make_teacher(teacher, index, network, self.device, cached, train_it)
 
-    def _teacher_record(self, teacher: ReadyTeacher) -> Mapping[str, Any]:
+    def _teacher_record(self, index: int) -> Mapping[str, Any]:
+        teacher, check = self.teachers[index], self.prepared.teacher_checks[index]
         predictions = predict(teacher.network, self.material.test, self.setting)
         known = None if predictions is None else accuracy(predictions, self.prepared.real.test_labels)
-        return {"use": teacher.use, "source": teacher.source, "digest": teacher.digest, "accuracy": known}
+        return {
+            "use": teacher.use,
+            "source": teacher.source,
+            "digest": teacher.digest,
+            "accuracy": known,
+            "check": None if check is None else attrs.asdict(check),
+        }
 
     # -- results -----------------------------------------------------------------------------
 

@@ -9,9 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ddrank_core.data.facts import DatasetFacts
+    from ddrank_core.data.pictures import Decoded, Pictures
     from ddrank_core.errors import ConfigError, DataError, DDRankError
     from ddrank_core.events import EpochFinished, RunFailed, RunFinished, RunStarted, TrialFinished
     from ddrank_core.hookspecs import hookimpl
+    from ddrank_core.image_cache import decoded
     from ddrank_core.protocols import (
         Architecture,
         Augmentation,
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
         Targets,
         View,
     )
+    from ddrank_core.views import crop_and_resize
 
 __version__ = "0.1.0"
 
@@ -44,6 +48,8 @@ __all__ = [
     "DDRankError",
     "DataError",
     "Dataset",
+    "DatasetFacts",
+    "Decoded",
     "DistilledSet",
     "EpochFinished",
     "ImageSpace",
@@ -51,6 +57,7 @@ __all__ = [
     "Loss",
     "Method",
     "Mixing",
+    "Pictures",
     "Randomness",
     "RealData",
     "RunFailed",
@@ -62,14 +69,19 @@ __all__ = [
     "View",
     "__version__",
     "component",
+    "crop_and_resize",
+    "decoded",
     "hookimpl",
     "parameter",
 ]
 
 _NAMES_IN = {
+    "data.facts": ("DatasetFacts",),
+    "data.pictures": ("Decoded", "Pictures"),
     "errors": ("ConfigError", "DataError", "DDRankError"),
     "events": ("EpochFinished", "RunFailed", "RunFinished", "RunStarted", "TrialFinished"),
     "hookspecs": ("hookimpl",),
+    "image_cache": ("decoded",),
     "protocols": ("Architecture", "Augmentation", "Dataset", "LabelMapping", "Loss", "Method", "Teachers"),
     "spec": ("ComponentSpec", "component", "parameter"),
     "types": (
@@ -82,6 +94,7 @@ _NAMES_IN = {
         "Targets",
         "View",
     ),
+    "views": ("crop_and_resize",),
 }
 _MODULE_OF = {name: module for module, names in _NAMES_IN.items() for name in names}
 

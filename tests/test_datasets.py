@@ -35,14 +35,31 @@ from ddrank_datasets.image_folder import ImageFolder
 from ddrank_datasets.mnist import MNIST
 from PIL import Image
 
-from ddrank_core import DataError
+from ddrank_core import DataError, image_cache
 from ddrank_core.registry import default_registry
 from ddrank_core.spec import parameters_of
 
 TEST_DATA = os.environ.get("DDRANK_TEST_DATA")
 needs_test_data = pytest.mark.skipif(TEST_DATA is None, reason="DDRANK_TEST_DATA is not set")
 
-NAMES = ("digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "image-folder", "arrays")
+NAMES = (
+    "digits",
+    "mnist",
+    "fashion-mnist",
+    "cifar10",
+    "cifar100",
+    "svhn",
+    "tiny-imagenet",
+    "imagenet",
+    "imagenette",
+    "imagewoof",
+    "imagefruit",
+    "imageyellow",
+    "imagemeow",
+    "imagesquawk",
+    "image-folder",
+    "arrays",
+)
 
 
 def fault_of(dataset) -> str:
@@ -610,11 +627,12 @@ def test_a_decompression_bomb_is_refused(folder, monkeypatch, side):
     )
 
 
-def test_pictures_that_would_not_fit_in_memory_are_refused_before_they_are_read(folder, monkeypatch):
+def test_more_pictures_than_can_be_decoded_at_every_run_are_refused_before_they_are_read(folder, monkeypatch):
     (folder / "train/cat/b.png").write_bytes(b"no picture")
-    monkeypatch.setattr(_checks, "MAX_BYTES", 6 * 3 * 8 * 8 - 1)
+    monkeypatch.setattr(image_cache, "MAX_UNPREPARED_BYTES", 6 * 3 * 8 * 8 - 1)
     fault = fault_of(ImageFolder(root=folder, size=8))
-    assert fault.startswith(f"{folder}: the images would take ")
+    assert fault.startswith(f"{folder}: the pictures take ")
+    assert "'ddrank data prepare'" in fault
 
 
 def test_symbolic_links_may_stay_inside_the_root_and_not_lead_out(folder, tmp_path):

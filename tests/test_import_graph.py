@@ -20,6 +20,7 @@ LAYERS = (
     "results",
     "events",
     "types",
+    "views",
     "protocols",
     "hookspecs",
     "plugins",
@@ -30,8 +31,10 @@ LAYERS = (
     "provenance",
     "data",
     "store",
+    "image_cache",
     "engine",
     "report",
+    "compat",
     "cli",
     "__main__",
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -9,6 +11,8 @@ from ddrank_core import DataError, RealData
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from ddrank_core import Decoded
 
 GIB = 2**30
 MAX_BYTES = 16 * GIB
@@ -58,7 +62,17 @@ def statistics(
     if mean is None or std is None:
         own_mean, own_std = pixel_statistics(images)
         mean, std = own_mean if mean is None else mean, own_std if std is None else std
-    channels = images.shape[1]
+    return sound_statistics(mean, std, images.shape[1], where)
+
+
+def sound_statistics(
+    mean: Sequence[float], std: Sequence[float], channels: int, where: str
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and std per channel, once they are found fit to normalise with.
+
+    Raises:
+        DataError: if their length is not the number of channels, or a std is not above zero.
+    """
     for name, values in (("mean", mean), ("std", std)):
         if len(values) != channels:
             raise DataError(f"{where}: {name} has {len(values)} values for {channels} channel(s)")
@@ -91,6 +105,19 @@ def pixel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ..
         squares += (chunk.double() - mean.view(-1, 1, 1)).square().sum(dim=(0, 2, 3))
     std = (squares / pixels).sqrt()
     return tuple((mean / scale).tolist()), tuple((std / scale).tolist())
+
+
+def whole_digest(train: Decoded, test: Decoded, train_labels: Tensor, test_labels: Tensor) -> str:
+    """Return the SHA-256 that stands for all pixels and labels of decoded pictures."""
+    whole = hashlib.sha256(f"{train.digest} {test.digest}".encode())
+    for labels in (train_labels, test_labels):
+        whole.update(labels.numpy().data)
+    return whole.hexdigest()
+
+
+def say_licence(name: str, licence: str) -> None:
+    """Say, on stderr unless logging is set up otherwise, what is fetched and under which terms."""
+    logging.getLogger("ddrank.datasets").warning("fetching %s; licence: %s", name, licence)
 
 
 def positive(values: Sequence[float] | None) -> str | None:

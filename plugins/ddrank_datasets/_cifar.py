@@ -7,21 +7,57 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ddrank_core import DataError, RealData
-from ddrank_datasets._checks import brief, checked
+import attrs
+
+from ddrank_core import DataError, DatasetFacts, RealData
+from ddrank_datasets._checks import brief, checked, say_licence
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def load_cifar(
-    torchvision_class: str,
-    root: Path,
-    download: bool,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    source: str,
-) -> RealData:
+LICENCE = "none stated; its authors ask to be cited"
+
+
+@attrs.frozen(kw_only=True)
+class Family:
+    """The facts of one of the two."""
+
+    name: str
+    torchvision_class: str
+    folder: str
+    num_classes: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    statistics: str
+    class_names: tuple[str, ...] = ()
+
+    @property
+    def source(self) -> str:
+        return f"{self.name} (Krizhevsky 2009), official files by md5"
+
+
+def facts_of(family: Family, root: Path) -> DatasetFacts:
+    """Return what is known of one of the two without reading it."""
+    folder = root / family.folder
+    return DatasetFacts(
+        source=family.source,
+        licence=LICENCE,
+        num_classes=family.num_classes,
+        class_names=family.class_names,
+        class_order="the official one",
+        train_images=50_000,
+        test_images=10_000,
+        image_shape=(3, 32, 32),
+        mean=family.mean,
+        std=family.std,
+        statistics=family.statistics,
+        check="the official md5 of each file",
+        found=folder if os.path.isdir(folder) else None,
+    )
+
+
+def load_cifar(family: Family, root: Path, download: bool) -> RealData:
     """Read one of the two, fetching it first if that is asked for and it is not there.
 
     The files are pickles. torchvision compares each with its official md5 before it opens it, so
@@ -34,9 +70,11 @@ def load_cifar(
     """
     from torchvision import datasets
 
-    reader = getattr(datasets, torchvision_class)
+    reader = getattr(datasets, family.torchvision_class)
     if not download:
         _check_present(reader, root)
+    elif _absent(reader, root):
+        say_licence(family.name, LICENCE)
     train = _read(reader, root, train=True, download=download)
     test = _read(reader, root, train=False, download=False)
     train_images, train_labels = _tensors(train)
@@ -47,9 +85,9 @@ def load_cifar(
         test_images=test_images,
         test_labels=test_labels,
         class_names=tuple(train.classes),
-        mean=mean,
-        std=std,
-        source=source,
+        mean=family.mean,
+        std=family.std,
+        source=family.source,
     )
     return checked(data, str(root / reader.base_folder))
 
@@ -61,10 +99,14 @@ def _files(reader: Any) -> list[tuple[str, str]]:
     ]
 
 
+def _absent(reader: Any, root: Path) -> list[str]:
+    folder = root / reader.base_folder
+    return [name for name, _ in _files(reader) if not os.path.isfile(folder / name)]
+
+
 def _check_present(reader: Any, root: Path) -> None:
     folder = root / reader.base_folder
-    absent = [name for name, _ in _files(reader) if not os.path.isfile(folder / name)]
-    if absent:
+    if absent := _absent(reader, root):
         what = f"{', '.join(absent)} missing from it" if os.path.isdir(folder) else "no such folder"
         raise DataError(
             f"{folder}: {what}; unpack {reader.filename} ({reader.url}) into {root}, "

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import attrs
 
-from ddrank_core import DataError, RealData
-from ddrank_datasets._checks import brief, checked
+from ddrank_core import DataError, DatasetFacts, RealData
+from ddrank_datasets._checks import brief, checked, say_licence
 from ddrank_datasets._idx import read_idx
 
 TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
@@ -29,9 +29,30 @@ class Family:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     source: str
+    licence: str
     train: int = 60_000
     test: int = 10_000
     side: int = 28
+
+
+def facts_of(family: Family, root: Path) -> DatasetFacts:
+    """Return what is known of a family's data set without reading it."""
+    algorithm = family.digests[TRAIN_IMAGES].partition(":")[0]
+    return DatasetFacts(
+        source=family.source,
+        licence=family.licence,
+        num_classes=len(family.class_names),
+        class_names=family.class_names,
+        class_order="the official one",
+        train_images=family.train,
+        test_images=family.test,
+        image_shape=(1, family.side, family.side),
+        mean=family.mean,
+        std=family.std,
+        statistics="the train pixels' (VICO-UoE/DatasetCondensation, utils.py)",
+        check=f"the {algorithm} of each file, unpacked",
+        found=_complete_folder(family, root),
+    )
 
 
 def load_family(family: Family, root: Path, download: bool) -> RealData:
@@ -107,6 +128,7 @@ def _fetch(family: Family, root: Path) -> None:
 
     from torchvision import datasets
 
+    say_licence(family.name, family.licence)
     try:
         getattr(datasets, family.torchvision_class)(root=str(root), train=True, download=True)
     except (RuntimeError, OSError, HTTPException) as error:

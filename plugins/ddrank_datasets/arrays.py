@@ -1,8 +1,10 @@
-"""Images and labels in one .npz file."""
+"""Images and labels in one .npz or .pt file."""
 
 from __future__ import annotations
 
 import math
+import os
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -10,12 +12,13 @@ from typing import IO, TYPE_CHECKING, Any
 
 import attrs
 
-from ddrank_core import DataError, RealData, component, parameter
+from ddrank_core import DataError, DatasetFacts, RealData, component, parameter
 from ddrank_datasets._checks import brief, check_size, checked, positive, statistics
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+_TORCH = (".pt", ".pth")
 _NAMES = ("x_train", "y_train", "x_test", "y_test")
 _LAYOUTS = "[N,H,W], [N,H,W,C] or [N,C,H,W] with 1 or 3 channels"
 
@@ -28,12 +31,17 @@ def _not_empty(names: tuple[str, ...] | None) -> str | None:
 class Arrays:
     """A `.npz` with the arrays `x_train`, `y_train`, `x_test`, `y_test`; others in it are left aside.
 
+    A `.pt` holds a dict of tensors with the same names, as `torch.save` writes it.
+
     Images are uint8 in 0..255 or floats in [0, 1], as [N, H, W], [N, H, W, C] or [N, C, H, W]
     with 1 or 3 channels. Labels are integers [N] in 0..K-1; K is the number of class names, or without
-    them one more than the largest train label. Nothing in the file is ever unpickled.
+    them one more than the largest train label. Nothing in the file is ever executed: arrays are not
+    unpickled, and tensors only by `torch.load(weights_only=True)`.
     """
 
-    path: Path = parameter("the .npz file, as numpy.savez or savez_compressed writes it")
+    path: Path = parameter(
+        "the .npz file, as numpy.savez or savez_compressed writes it, or the .pt file of torch.save"
+    )
     class_names: tuple[str, ...] | None = parameter(
         "in the order of the labels; '0', '1', ... by default", default=None, check=_not_empty
     )
@@ -46,6 +54,20 @@ class Arrays:
         check=positive,
     )
 
+    def facts(self) -> DatasetFacts:
+        """Return what is known without reading the file."""
+        return DatasetFacts(
+            source="arrays of your own",
+            licence="that of the images",
+            num_classes=None if self.class_names is None else len(self.class_names),
+            class_names=self.class_names or (),
+            class_order="the labels'",
+            mean=self.mean or (),
+            std=self.std or (),
+            statistics="as given, else the train images' own",
+            found=self.path if os.path.isfile(self.path) else None,
+        )
+
     def load(self) -> RealData:
         """Return images uint8, or float32 in [0, 1], [N, C, H, W].
 
@@ -53,7 +75,7 @@ class Arrays:
             DataError: naming the file and the array, what is wrong with it and what to do.
         """
         where = str(self.path)
-        arrays = _read(self.path)
+        arrays = _read_pt(self.path) if self.path.suffix in _TORCH else _read(self.path)
         train_images, test_images = (_images(arrays, name, where) for name in ("x_train", "x_test"))
         train_labels, test_labels = (_labels(arrays, name, where) for name in ("y_train", "y_test"))
         if train_images.dtype != test_images.dtype:
@@ -116,6 +138,62 @@ def _read(path: Path) -> dict[str, Any]:
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, NotImplementedError) as error:
         raise DataError(
             f"{path}: is not a sound .npz file ({brief(error)}); save it again with numpy.savez"
+        ) from error
+
+
+def _read_pt(path: Path) -> dict[str, Any]:
+    """Return the four tensors as arrays, after what they declare has been found sound."""
+    import torch
+
+    _check_pt_size(path)
+    try:
+        with warnings.catch_warnings():
+            # torch remarks on files that are then refused here, or that are merely old.
+            warnings.simplefilter("ignore")
+            held = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except Exception as error:  # torch raises almost any type on a damaged file
+        raise DataError(
+            f"{path}: is not a sound .pt file of plain tensors ({brief(error)}); save a dict of tensors "
+            "again with torch.save"
+        ) from error
+    if not isinstance(held, dict):
+        raise DataError(f"{path}: holds {type(held).__name__}, not a dict of tensors")
+    arrays = {name: _array_of(held, name, path) for name in _NAMES}
+    headers = {name: _Header(a.shape, a.dtype, a.size * a.itemsize) for name, a in arrays.items()}
+    _check_headers(headers, str(path))
+    return arrays
+
+
+def _check_pt_size(path: Path) -> None:
+    """Refuse a file that would unpack to too much; files older than torch 1.6's are not packed."""
+    try:
+        size = os.path.getsize(path)
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                size = sum(member.file_size for member in archive.infolist())
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except (OSError, zipfile.BadZipFile, ValueError) as error:
+        raise DataError(f"{path}: is not a sound .pt file ({brief(error)})") from error
+    check_size(size, str(path))
+
+
+def _array_of(held: dict[Any, Any], name: str, path: Path) -> Any:
+    import torch
+
+    if name not in held:
+        have = ", ".join(sorted(map(str, held)))[:100] or "none"
+        raise DataError(f"{path}: has no tensor '{name}'; it needs {', '.join(_NAMES)}, and has {have}")
+    tensor = held[name]
+    if not isinstance(tensor, torch.Tensor) or tensor.layout is not torch.strided:
+        raise DataError(f"{path}: {name} is not a plain tensor")
+    try:
+        return tensor.detach().numpy()
+    except (TypeError, RuntimeError) as error:  # bfloat16, quantised, meta
+        raise DataError(
+            f"{path}: {name} is {tensor.dtype}, which cannot be read; save uint8 or float32"
         ) from error
 
 

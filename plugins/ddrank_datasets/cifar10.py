@@ -4,11 +4,33 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ddrank_core import RealData, component, parameter
-from ddrank_datasets._cifar import load_cifar
+from ddrank_core import DatasetFacts, RealData, component, parameter
+from ddrank_datasets._cifar import Family, facts_of, load_cifar
 
-MEAN = (0.4914, 0.4822, 0.4465)
-STD = (0.2023, 0.1994, 0.2010)
+FAMILY = Family(
+    name="CIFAR-10",
+    torchvision_class="CIFAR10",
+    folder="cifar-10-batches-py",
+    num_classes=10,
+    mean=(0.4914, 0.4822, 0.4465),
+    std=(0.2023, 0.1994, 0.2010),
+    statistics=(
+        "the DC family's (VICO-UoE/DatasetCondensation, utils.py), whose std is an average over images; "
+        "the pixels' is 0.2470, 0.2435, 0.2616"
+    ),
+    class_names=(
+        "airplane",
+        "automobile",
+        "bird",
+        "cat",
+        "deer",
+        "dog",
+        "frog",
+        "horse",
+        "ship",
+        "truck",
+    ),
+)
 
 
 @component
@@ -33,11 +55,14 @@ class CIFAR10:
     )
     download: bool = parameter("fetch the archive into root if the files are not there", default=False)
 
+    def facts(self) -> DatasetFacts:
+        """Return what is known without reading the files."""
+        return facts_of(FAMILY, self.root)
+
     def load(self) -> RealData:
         """Return images uint8 [N, 3, 32, 32].
 
         Raises:
             DataError: naming the missing or damaged file and what to do.
         """
-        source = "CIFAR-10 (Krizhevsky 2009), official files by md5"
-        return load_cifar("CIFAR10", self.root, self.download, MEAN, STD, source)
+        return load_cifar(FAMILY, self.root, self.download)

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ddrank_core import RealData, component, parameter
-from ddrank_datasets._cifar import load_cifar
+from ddrank_core import DatasetFacts, RealData, component, parameter
+from ddrank_datasets._cifar import Family, facts_of, load_cifar
 
-MEAN = (0.5071, 0.4866, 0.4409)
-STD = (0.2673, 0.2564, 0.2762)
+FAMILY = Family(
+    name="CIFAR-100",
+    torchvision_class="CIFAR100",
+    folder="cifar-100-python",
+    num_classes=100,
+    mean=(0.5071, 0.4866, 0.4409),
+    std=(0.2673, 0.2564, 0.2762),
+    statistics=("the train pixels' (VICO-UoE/DatasetCondensation, utils.py)"),
+)
 
 
 @component
@@ -32,11 +39,14 @@ class CIFAR100:
     )
     download: bool = parameter("fetch the archive into root if the files are not there", default=False)
 
+    def facts(self) -> DatasetFacts:
+        """Return what is known without reading the files."""
+        return facts_of(FAMILY, self.root)
+
     def load(self) -> RealData:
         """Return images uint8 [N, 3, 32, 32].
 
         Raises:
             DataError: naming the missing or damaged file and what to do.
         """
-        source = "CIFAR-100 (Krizhevsky 2009), official files by md5"
-        return load_cifar("CIFAR100", self.root, self.download, MEAN, STD, source)
+        return load_cifar(FAMILY, self.root, self.download)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ddrank_core import RealData, component
+from pathlib import Path
+
+from ddrank_core import DatasetFacts, RealData, component
 
 TRAIN_IMAGES = 1437
 """The first 1,437 images train, the last 360 (a fifth) test."""
@@ -23,6 +25,24 @@ class Digits:
     as `sklearn.datasets.load_digits` gives it. Pixel values 0..16 are divided by 16; mean and
     standard deviation are those of the train images.
     """
+
+    def facts(self) -> DatasetFacts:
+        """Return what is known without reading it."""
+        return DatasetFacts(
+            source='UCI "Optical Recognition of Handwritten Digits" (Alpaydin & Kaynak 1998)',
+            licence="CC BY 4.0",
+            num_classes=10,
+            class_names=tuple(str(digit) for digit in range(10)),
+            class_order="the digits",
+            train_images=TRAIN_IMAGES,
+            test_images=360,
+            image_shape=(1, 8, 8),
+            mean=MEAN,
+            std=STD,
+            statistics="the train pixels'",
+            check="none: it comes with the installed scikit-learn",
+            found=Path("(embedded)"),
+        )
 
     def load(self) -> RealData:
         """Return images float32 [N, 1, 8, 8] in [0, 1]."""

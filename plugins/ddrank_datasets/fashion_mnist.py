@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ddrank_core import RealData, component, parameter
+from ddrank_core import DatasetFacts, RealData, component, parameter
 from ddrank_datasets._mnist_family import (
     TEST_IMAGES,
     TEST_LABELS,
     TRAIN_IMAGES,
     TRAIN_LABELS,
     Family,
+    facts_of,
     load_family,
 )
 
@@ -39,6 +40,7 @@ FAMILY = Family(
     mean=(0.2861,),
     std=(0.3530,),
     source="Fashion-MNIST (Xiao, Rasul & Vollgraf 2017), official files by md5",
+    licence="MIT",
 )
 
 
@@ -62,6 +64,10 @@ class FashionMNIST:
         default=Path("datasets"),
     )
     download: bool = parameter("fetch the files into root if they are not there", default=False)
+
+    def facts(self) -> DatasetFacts:
+        """Return what is known without reading the files."""
+        return facts_of(FAMILY, self.root)
 
     def load(self) -> RealData:
         """Return images uint8 [N, 1, 28, 28].

@@ -121,3 +121,17 @@ def test_a_cosine_after_a_warmup_still_reaches_zero_at_the_end():
 def test_a_warmup_longer_than_the_training_is_refused():
     with pytest.raises(ValueError, match="a warmup of 10 epochs needs a longer training, got 10 epochs"):
         warmup("constant", epochs=10).factor(0, 10)
+
+
+@pytest.mark.parametrize("optimizer", [SGD, Adam, AdamW])
+def test_decay_on_weights_spares_biases_and_norms(optimizer):
+    """SRe2L's get_parameters, restated: no decay for any bias, nor for the weights of a norm."""
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2), torch.nn.Flatten(), torch.nn.Linear(8, 3)
+    )
+    spared = {id(network[0].bias), id(network[1].weight), id(network[1].bias), id(network[3].bias)}
+    built = optimizer(weight_decay=0.1, decay_on="weights").build(network.parameters(), 0.01)
+    decays = {id(w): group["weight_decay"] for group in built.param_groups for w in group["params"]}
+    assert {id(w): 0.0 if id(w) in spared else 0.1 for w in network.parameters()} == decays
+    whole = optimizer(weight_decay=0.1).build(network.parameters(), 0.01)
+    assert [0.1] == [group["weight_decay"] for group in whole.param_groups]

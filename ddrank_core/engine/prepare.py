@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -94,8 +93,7 @@ def working_space(config: RunConfig | TeacherConfig, real: RealData, device: tor
     if config.whitening is None:
         return normaliser(real.mean, real.std, device)
     eps = config.whitening.eps
-    train = hashlib.sha256(real_digest(real, "train").encode()).hexdigest()
-    kept = cache_folder() / "whitening" / f"{train}-{eps!r}.safetensors"
+    kept = cache_folder() / "whitening" / f"{real_digest(real, 'train')}-{eps!r}.safetensors"
     where = f"dataset {config.dataset.use}"
     return whitening.cached(kept, lambda: whitening.fit(real.train_images, eps, where)).to(device)
 

@@ -118,13 +118,21 @@ def working_images(prepared: Prepared) -> Tensor:
     return prepared.space.to(_cpu()).normalise(unit)
 
 
-def real_digest(real: RealData, part: Literal["train", "test images", "test labels"]) -> str:
-    """Return what stands for a part of a real data set; `train` is images with labels."""
+Part = Literal["train", "test", "test images", "test labels"]
+
+
+def real_digest(real: RealData, part: Part) -> str:
+    """Return the SHA-256 that stands for a part of a real data set; `train`, `test`: images with labels.
+
+    It is that of the tensors, or where the data set brings a digest of its own, made from that.
+    """
     if real.digest is not None:
-        return f"{real.digest}, {part}"
+        return hashlib.sha256(f"{real.digest}, {part}".encode()).hexdigest()
     match part:
         case "train":
             return digest_of(real.train_images, real.train_labels)
+        case "test":
+            return digest_of(real.test_images, real.test_labels)
         case "test images":
             return digest_of(real.test_images)
         case "test labels":

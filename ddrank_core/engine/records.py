@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ddrank_core.engine.prepared import Prepared, digest_of
+from ddrank_core.engine.prepared import Prepared, real_digest
 from ddrank_core.results import ArmResult, TrialResult
 
 
@@ -33,7 +33,7 @@ def data_record(prepared: Prepared, train_digest: str) -> dict[str, Any]:
             "name": prepared.config.dataset.use,
             "source": real.source,
             "train_sha256": train_digest,
-            "test_sha256": digest_of(real.test_images, real.test_labels),
+            "test_sha256": real_digest(real, "test"),
             "train_images": len(real.train_labels),
             "test_images": len(real.test_labels),
             "classes": list(real.class_names),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from ddrank_core.data.importers.fkd import Imported
     from ddrank_core.types import DistilledSet
 
 
@@ -52,17 +53,33 @@ _FILE = click.Path(path_type=Path)
 @click.option(
     "--info", multiple=True, callback=_pairs, metavar="KEY=VALUE", help="A note to keep: method=DM, ..."
 )
+@click.option("--images", type=_FILE, help="The distilled set that a folder of FKD labels is of.")
+@click.option(
+    "--order-seed",
+    type=click.IntRange(min=0, max=2**63 - 1),
+    help="The seed of FKD labels' order; 42 where not given.",
+)
 @click.option("--force", is_flag=True, help="Replace OUTPUT if it exists.")
-def command(source: Path, output: Path, force: bool, **options: Any) -> None:
+def command(
+    source: Path, output: Path, images: Path | None, order_seed: int | None, force: bool, **options: Any
+) -> None:
     """Turn SOURCE, as a distillation method published it, into OUTPUT (.safetensors).
 
     SOURCE is the .pt file of the DC family; an images .pt file, or a folder with images*.pt,
     labels*.pt and perhaps lr*.pt; or a folder with one folder of pictures per class.
+
+    Or it is a folder of FKD labels (SRe2L, CDA, G-VBSM, ...: epoch_0/batch_0.tar, ...) of a distilled set
+    that has been imported before, given with --images. OUTPUT then holds stored views, for a config's
+    distilled.views.
     """
     from ddrank_core.data import distilled
     from ddrank_core.data.importers import ImportOptions, read_source
+    from ddrank_core.data.importers.fkd import is_fkd
 
     _check_output(output, force)
+    if images is not None or order_seed is not None or is_fkd(source):
+        _import_views(source, output, images, order_seed, options)
+        return
     imported = read_source(source, ImportOptions(**options))
     distilled.save(imported, output)
     click.echo(f"imported {_describe(imported)}")
@@ -81,6 +98,54 @@ def _check_output(output: Path, force: bool) -> None:
         raise ConfigError(f"{output}: OUTPUT is a folder; name a file")
     if output.exists() and not force:
         raise ConfigError(f"{output}: exists; give --force to replace it, or another OUTPUT")
+
+
+def _import_views(
+    source: Path, output: Path, images: Path | None, order_seed: int | None, options: dict[str, Any]
+) -> None:
+    from ddrank_core.cli.progress import progress
+    from ddrank_core.data.importers.fkd import is_fkd, write_views
+    from ddrank_core.errors import DataError
+
+    if not is_fkd(source):
+        raise DataError(
+            f"{source}: no FKD labels (epoch_0/batch_0.tar), which --images and --order-seed need"
+        )
+    if images is None:
+        raise DataError(
+            f"{source}: FKD labels; give with --images the distilled set that they are of, which "
+            "'ddrank import' makes of its folder of pictures"
+        )
+    for name, value in options.items():
+        if value and name != "soft_kind":
+            raise DataError(f"{source}: --{name.replace('_', '-')} does not apply to FKD labels")
+    with progress(f"import {source.name}", "epochs") as report:
+        found = write_views(
+            source, images, output, order_seed=order_seed, soft_kind=options["soft_kind"], report=report
+        )
+    click.echo(f"imported views: {_describe_views(found)}")
+    click.echo(f"wrote {output}")
+
+
+def _describe_views(found: Imported) -> str:
+    about = found.about
+    mixed = {"no": "not mixed", "paste": "mixed by boxes (CutMix)", "weight": "mixed by weight (MixUp)"}
+    order = {
+        None: "order as in the files",
+        1: "order of torch before 1.12",
+        2: "order of torch 1.12 and later",
+    }
+    facts = [
+        f"{about.epochs} epochs of {about.count}",
+        f"batches of {about.batch_size}",
+        mixed[about.mixed],
+        f"{about.num_classes} classes",
+        about.soft_kind,
+        order[found.draws],
+        f"{found.agreement:.1%} of the highest labels are the class of an image in the view "
+        f"({found.chance:.1%} by chance)",
+    ]
+    return ", ".join(facts)
 
 
 def _describe(imported: DistilledSet) -> str:

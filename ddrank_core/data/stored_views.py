@@ -5,9 +5,9 @@ it, mirrored or not, mixed with which other place of its batch and how, and the 
 view.
 
 Tensors: `image` int32 [E, N]; `box` float32 [E, N, 4], top, left, height and width as shares of the image;
-`flip` uint8 [E, N]; `soft` float16 or float32 [E, N, K]; and for mixed views `partner` int32 [E, N], a place of
-the same epoch and batch, with either `paste` int32 [E, N, 4], the box (top, left, bottom, right, in pixels)
-that is the partner's, or `weight` float32 [E, N], the share of the image itself.
+`flip` uint8 [E, N]; `soft` float16 or float32 [E, N, K]; and for mixed views `partner` int32 [E, N], a place
+of the same epoch and batch, with either `paste` int32 [E, N, 4], the box (top, left, bottom, right, in
+pixels) that is the partner's, or `weight` float32 [E, N], the share of the image itself.
 
 Such a file can be larger than memory: it is written, checked and read one epoch at a time.
 
@@ -86,7 +86,7 @@ class About:
         return self.mixed != "no"
 
     def tensors(self) -> dict[str, tuple[str, tuple[int, ...]]]:
-        """Return the dtype and the shape in one epoch of each tensor, the widest first, as they are stored."""
+        """Return each tensor's dtype and shape in one epoch, in the order of the file: the widest first."""
         count = (self.count,)
         mixing: dict[Mixed, dict[str, tuple[str, tuple[int, ...]]]] = {
             "no": {},
@@ -261,7 +261,9 @@ def _about(path: Path) -> About:
         raise DataError(f"{path}: not a file of stored views ('{FORMAT}' {FORMAT_VERSION})")
     dtype, shape = found.get("soft", ("none", ()))
     if dtype not in ("F16", "F32") or len(shape) != 3 or 0 in shape:
-        raise DataError(f"{path}: soft: must be F16 or F32, epochs x views x classes; is {dtype} {list(shape)}")
+        raise DataError(
+            f"{path}: soft: must be F16 or F32 [epochs, views, classes], not {dtype} {list(shape)}"
+        )
     epochs, count, num_classes = shape
     about = About(
         epochs=epochs,

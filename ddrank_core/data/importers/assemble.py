@@ -67,7 +67,7 @@ def assemble(parts: Parts, options: ImportOptions, source: Path, where: str) -> 
         soft_labels=soft,
         space=space,
         num_classes=options.classes() or _classes(labels, soft),
-        soft_kind=options.soft_kind or _soft_kind(soft),
+        soft_kind=options.soft_kind or soft_kind(soft),
         learning_rate=parts.learning_rate,
         info=_info(parts, options, source, where),
     )
@@ -148,7 +148,7 @@ def _classes(labels: Tensor, soft: Tensor | None) -> int:
     return int(soft.shape[1] if soft is not None else max(0, int(labels.max())) + 1)
 
 
-def _soft_kind(soft: Tensor | None) -> SoftKind:
+def soft_kind(soft: Tensor | None) -> SoftKind:
     """Tell probabilities from logits: every row of the former is positive and sums to 1, to the digit."""
     if soft is None or float(soft.min()) < 0 or float((soft.double().sum(dim=1) - 1).abs().max()) > 1e-3:
         return "logits"

@@ -301,9 +301,9 @@ def test_one_process_is_told_and_several_are_refused(monkeypatch):
 
 
 def test_what_cannot_be_done_here_is_refused_when_the_evaluator_is_made():
-    with pytest.raises(ConfigError, match=r"^LabelRobustScoreHard: use_zca: images of 64 pixels"):
+    with pytest.raises(ConfigError, match=r"^LabelRobustScoreHard: use_zca: images of 128 pixels"):
         metrics.LabelRobustScoreHard(
-            dataset="TinyImageNet", model_name="ConvNet-4", step_size=5, use_zca=True
+            dataset="ImageNette", im_size=(128, 128), model_name="ConvNet-5", step_size=5, use_zca=True
         )
 
 

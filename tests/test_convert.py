@@ -258,7 +258,7 @@ def test_a_number_that_yaml_reads_as_text_is_a_number(registry):
 
 def test_whitening_of_images_that_are_too_large_is_left_out_and_said(registry):
     assert {"eps": 0.1} == translated(registry, HARD, use_zca=True).values["whitening"]
-    found = translated(registry, HARD, **TINY, use_zca=True)
+    found = translated(registry, HARD, dataset="ImageNette", im_size=[128, 128], use_zca=True)
     assert "whitening" not in found.values
     assert "left out" == verdict(found, "use_zca")
 

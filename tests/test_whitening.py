@@ -66,8 +66,8 @@ def test_uint8_images_are_whitened_as_unit_ones():
 
 
 def test_large_images_are_refused():
-    with pytest.raises(DataError, match="images of 12288 values are too large"):
-        whitening.fit(torch.zeros(2, 3, 64, 64), 0.1, "here")
+    with pytest.raises(DataError, match="images of 12675 values are too large"):
+        whitening.fit(torch.zeros(2, 3, 65, 65), 0.1, "here")
 
 
 def test_a_kept_whitening_is_read_back_and_a_damaged_one_made_anew(tmp_path):

@@ -9,6 +9,7 @@ from typing import Any
 from ddrank_core.compat import names
 from ddrank_core.compat.findings import Kind, Release, Translation
 from ddrank_core.compat.recipes import Recipes
+from ddrank_core.engine.whitening import MAX_VALUES
 from ddrank_core.errors import ConfigError
 from ddrank_core.registry import Registry
 
@@ -239,7 +240,7 @@ class _Translator(Recipes):
         if not self.flag("use_zca"):
             self.say_if_given("use_zca", "kept", "no whitening")
             return
-        if 3 * self.side**2 > 4096:
+        if 3 * self.side**2 > MAX_VALUES:
             self.say(
                 "use_zca",
                 "left out",

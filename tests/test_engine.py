@@ -404,14 +404,14 @@ def test_what_changes_a_trial_changes_its_digest(tmp_path, override):
 
 
 def test_what_happens_on_the_test_images_never_changes_the_choice_of_a_rerun(tmp_path, monkeypatch):
-    from ddrank_core.engine import run
+    from ddrank_core.engine import trial
 
     prepared = prepared_case(tmp_path, scores=["ior"])
 
     def fails_on_the_test_set(network, data, setting):
         return None if len(data) == 30 else predict(network, data, setting)
 
-    monkeypatch.setattr(run, "predict", fails_on_the_test_set)
+    monkeypatch.setattr(trial, "predict", fails_on_the_test_set)
     first = run_case(prepared, tmp_path / "cache")
     monkeypatch.undo()
     again = run_case(prepared, tmp_path / "cache")

@@ -34,8 +34,20 @@ class Interrupted(DDRankError):
 @overrides_option
 @device_option
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder.  [default: runs/NAME-DIGEST]")
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 1024),
+    help="Trials trained at once on a CPU.  [default: as many as there are cores]",
+)
 @click.option("--quiet", is_flag=True, help="Show no progress.")
-def command(config: Path, overrides: tuple[str, ...], device: str, out: Path | None, quiet: bool) -> None:
+def command(
+    config: Path,
+    overrides: tuple[str, ...],
+    device: str,
+    out: Path | None,
+    workers: int | None,
+    quiet: bool,
+) -> None:
     """Evaluate the distilled set of CONFIG, and leave a run folder with its record.
 
     A config with several students leaves a run folder for each of them inside, and a table and a picture
@@ -59,10 +71,10 @@ def command(config: Path, overrides: tuple[str, ...], device: str, out: Path | N
     prepared = _prepared(settings, str(config), registry, resolve(device))
     run_folder.prepare(folder, settings)
     if not settings.students:
-        _evaluate(prepared[0], registry, folder)
+        _evaluate(prepared[0], registry, folder, workers)
         click.echo(f"\nrecord and pictures: {folder}")
         return
-    _evaluate_students(prepared, settings, registry, folder)
+    _evaluate_students(prepared, settings, registry, folder, workers)
 
 
 def _prepared(
@@ -80,7 +92,11 @@ def _prepared(
 
 
 def _evaluate_students(
-    prepared: tuple[Prepared, ...], settings: RunConfig, registry: Registry, folder: Path
+    prepared: tuple[Prepared, ...],
+    settings: RunConfig,
+    registry: Registry,
+    folder: Path,
+    workers: int | None,
 ) -> None:
     from ddrank_core.report import folder as run_folder
     from ddrank_core.report.students import folder_name, students_summary, write_students
@@ -89,15 +105,16 @@ def _evaluate_students(
     for index, one in enumerate(prepared):
         own = folder / folder_name(index, one.config.student)
         run_folder.prepare(own, one.config)
-        reports.append(_evaluate(one, registry, own))
+        reports.append(_evaluate(one, registry, own, workers))
         click.echo()
     write_students(settings, reports, folder)
     click.echo(students_summary(settings.name, reports, sys.stdout.encoding or "utf-8"), nl=False)
     click.echo(f"\nrecords and pictures: {folder}")
 
 
-def _evaluate(prepared: Prepared, registry: Registry, folder: Path) -> RunReport:
+def _evaluate(prepared: Prepared, registry: Registry, folder: Path, workers: int | None) -> RunReport:
     from ddrank_core.engine.run import execute
+    from ddrank_core.engine.workers import count_workers
     from ddrank_core.events import RunFailed, RunFinished
     from ddrank_core.report.console import summary
     from ddrank_core.report.folder import discard
@@ -107,7 +124,8 @@ def _evaluate(prepared: Prepared, registry: Registry, folder: Path) -> RunReport
     clock = time.perf_counter()
     try:
         with closing(TrialStore(cache_folder())) as store:
-            outcome = execute(prepared, store, emit)
+            count = count_workers(workers, prepared.device, prepared.step_activations)
+            outcome = execute(prepared, store, emit, count)
         report = _report(outcome, settings)
         _write(report, prepared, folder)
     except BaseException as error:

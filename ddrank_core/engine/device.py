@@ -45,14 +45,15 @@ def resolve(text: str) -> torch.device:
     return torch.device("cuda", int(index or 0))
 
 
-def describe(device: torch.device) -> str:
+def describe(device: torch.device, workers: int = 1) -> str:
     """Return the device's name as people know it, for the record."""
     import torch
 
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     threads = torch.get_num_threads()
-    return f"cpu ({platform.machine()}, {threads} thread{'s' if threads > 1 else ''})"
+    at_once = f"{workers} processes of " if workers > 1 else ""
+    return f"cpu ({platform.machine()}, {at_once}{threads} thread{'s' if threads > 1 else ''})"
 
 
 def kind(device: torch.device) -> str:
@@ -98,8 +99,10 @@ core is busy: measured with ConvNets on 8x8 and 28x28 images."""
 
 
 @contextmanager
-def threads_for(device: torch.device, step_activations: int) -> Iterator[None]:
+def threads_for(device: torch.device, step_activations: int, alone: bool = True) -> Iterator[None]:
     """Compute small steps on one CPU thread, and put back what was set before.
+
+    Where trials are not trained `alone` but in several processes, each has one thread, and so has this one.
 
     A rule and not a measurement, since the number of threads decides how sums are split and so the last
     bits of a result. Where OMP_NUM_THREADS is set, it stands.
@@ -107,7 +110,8 @@ def threads_for(device: torch.device, step_activations: int) -> Iterator[None]:
     import torch
 
     before = torch.get_num_threads()
-    if device.type == "cpu" and step_activations <= SMALL_STEP and "OMP_NUM_THREADS" not in os.environ:
+    small = step_activations <= SMALL_STEP and "OMP_NUM_THREADS" not in os.environ
+    if device.type == "cpu" and (small or not alone):
         torch.set_num_threads(1)
     try:
         yield

@@ -1,0 +1,212 @@
+"""One trial from its seed to its result: trained, validated and, when it is chosen, tested."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from ddrank_core.engine.material import Material
+from ddrank_core.engine.plan import Arm, Training, Trial
+from ddrank_core.engine.prepared import Prepared
+from ddrank_core.engine.teachers import asker
+from ddrank_core.engine.train import Setting, accuracy, build, predict, train
+from ddrank_core.errors import DDRankError, RunFailed, one_line
+from ddrank_core.events import EpochFinished
+from ddrank_core.results import TrialResult
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+OnEpoch = Callable[[EpochFinished], None]
+
+_FORWARD_SHARE = 1 / 3
+"""A forward pass is about a third of a training step's work."""
+
+_STEP_COST = 64
+"""What a step costs beside its images, in images: Python and the launch of some 100 kernels."""
+
+
+@attrs.define(eq=False)
+class Done:
+    """A finished trial while its arm is under way."""
+
+    trial: Trial
+    result: TrialResult
+    predictions: Tensor | None
+    """int64 [N_test] on the CPU; None until the test set is due, empty if a logit was not finite."""
+    weights: Mapping[str, Tensor] | None
+    """The last epoch's, kept on the CPU until the arm's learning rate is chosen."""
+    reported_work: float = 0.0
+    """What the events of its epochs have added up to."""
+
+
+class Trainer:
+    """Trains and tests the trials of one run; what it returns depends on the trial alone."""
+
+    def __init__(self, prepared: Prepared, teachers: Sequence[nn.Module]) -> None:
+        self.prepared, self.plan, self.device = prepared, prepared.plan, prepared.device
+        self.protocol = prepared.config.protocol.component
+        self.material = Material(prepared)
+        self.setting = Setting(
+            device=prepared.device,
+            precision=prepared.config.precision,
+            space=prepared.space,
+            teachers=asker(teachers),
+            validation=prepared.config.validation.augmentation,
+        )
+
+    def train(self, arm: Arm, trial: Trial, on_epoch: OnEpoch) -> Done:
+        """Train a trial; test it too where it is known to be chosen.
+
+        Raises:
+            RunFailed: one line that names the trial, if a component fails.
+        """
+        try:
+            return self._train(arm, trial, on_epoch)
+        except DDRankError:
+            raise
+        except Exception as error:  # the plugin boundary: components run in here
+            training = arm.training
+            whose = ", ".join(
+                f"{chosen.use} of {chosen.entry.owner}"
+                for chosen in (
+                    self.prepared.config.student,
+                    training.labels,
+                    training.loss,
+                    *training.augmentation,
+                )
+            )
+            raise RunFailed(
+                f"{words(trial, self.plan.repeats)}: {one_line(error)} (it uses {whose})"
+            ) from error
+
+    def _train(self, arm: Arm, trial: Trial, on_epoch: OnEpoch) -> Done:
+        clock = time.perf_counter()
+        training, data = arm.training, self.material.of(arm.training, trial, self.setting.teachers)
+        network = self._student(trial).to(self.device)
+        work = self.work(arm, trial, training_only=True)
+        watch = _Watch(self, network, training, trial, work / training.epochs, on_epoch)
+        finite = train(network, data, training, trial.learning_rate, trial.seed, self.setting, watch)
+        validation = self._validate(network, trial) if finite else None
+        predictions, epoch, best = watch.best if finite else (None, training.epochs, None)
+        if self.protocol.test_epochs(training.epochs) and best is None:
+            finite = False
+        if finite and self._tests_at_once(arm, trial):
+            predictions = _kept(predict(network, self.material.test, self.setting))
+        if finite and self._chooses_by_validation(trial) and validation is None:
+            finite = False
+        keeps = finite and predictions is None and trial.phase == "final"
+        result = TrialResult(
+            **identity(trial),
+            validation_accuracy=validation,
+            accuracy=best if finite else None,
+            epoch=epoch,
+            diverged=not finite,
+            seconds=time.perf_counter() - clock,
+        )
+        return Done(trial, result, predictions, _to_host(network) if keeps else None, watch.reported)
+
+    def test(self, done: Done) -> Tensor:
+        """Return what a trial's last weights predict of the test set, int64 [N] on the CPU, or nothing."""
+        assert done.weights is not None
+        network = self._student(done.trial)
+        network.load_state_dict(done.weights)
+        return _kept(predict(network.to(self.device), self.material.test, self.setting))
+
+    def work(self, arm: Arm, trial: Trial, training_only: bool = False) -> float:
+        """Return the expected work of a trial, in the time that an image takes forward and backward."""
+        training = arm.training
+        count = {
+            "full": len(self.material.full),
+            "distilled": len(self.prepared.distilled.labels),
+        }.get(training.source, sum(self.prepared.counts))
+        steps = -(-count // training.batch_size)
+        work = float((count + steps * _STEP_COST) * training.epochs)
+        if training_only:
+            return work
+        looks = len(self.protocol.test_epochs(training.epochs)) + self._tests_at_once(arm, trial)
+        validated = len(self.material.validation) * self._chooses_by_validation(trial)
+        return work + (looks * len(self.material.test) + validated) * _FORWARD_SHARE
+
+    def _validate(self, network: nn.Module, trial: Trial) -> float | None:
+        if not self._chooses_by_validation(trial):
+            return None
+        predictions = predict(network, self.material.validation, self.setting)
+        return None if predictions is None else accuracy(predictions, self.material.validation.labels)
+
+    def _chooses_by_validation(self, trial: Trial) -> bool:
+        """Return whether a choice still hangs on this trial; final trials of a searched arm are chosen."""
+        after_search = trial.arm == "full-hard" and trial.phase == "final"
+        return self.plan.validation_share > 0 and not after_search
+
+    def _tests_at_once(self, arm: Arm, trial: Trial) -> bool:
+        """Return whether this trial is known to be selected before it is trained."""
+        if self.protocol.test_epochs(arm.training.epochs):
+            return False
+        return len(self.plan.candidates) == 1 or (self.plan.searches_apart(arm) and trial.phase == "final")
+
+    def _student(self, trial: Trial) -> nn.Module:
+        real = self.prepared.real
+        return build(self.prepared.config.student.component, real.num_classes, real.image_shape, trial.seed)
+
+
+class _Watch:
+    """Called after every epoch: tells the listeners, and scores where the protocol asks for it."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        network: nn.Module,
+        training: Training,
+        trial: Trial,
+        work: float,
+        on_epoch: OnEpoch,
+    ) -> None:
+        self._trainer, self._network, self._training = trainer, network, training
+        self._work, self._on_epoch = work, on_epoch
+        self._title = words(trial, trainer.plan.repeats)
+        self._test_epochs = frozenset(trainer.protocol.test_epochs(training.epochs))
+        self.best: tuple[Tensor | None, int, float | None] = (None, training.epochs, None)
+        """Predictions, epoch and test accuracy of the best scored epoch."""
+        self.reported = 0.0
+
+    def __call__(self, epoch: int) -> None:
+        if epoch in self._test_epochs:
+            self._score(epoch)
+        epochs = self._training.epochs
+        self._on_epoch(EpochFinished(training=self._title, epoch=epoch, epochs=epochs, work=self._work))
+        self.reported += self._work
+
+    def _score(self, epoch: int) -> None:
+        trainer = self._trainer
+        predictions = predict(self._network, trainer.material.test, trainer.setting)
+        if predictions is None:
+            return
+        reached = accuracy(predictions, trainer.prepared.real.test_labels)
+        if self.best[2] is None or reached > self.best[2]:
+            self.best = (predictions.cpu(), epoch, reached)
+
+
+def identity(trial: Trial) -> dict[str, Any]:
+    """Return what of a trial's result was known before it was trained."""
+    return attrs.asdict(trial)
+
+
+def words(trial: Trial, repeats: int) -> str:
+    """Return a trial in words, for progress and errors."""
+    search = ", search" if trial.phase == "search" else ""
+    return f"{trial.arm} {trial.repeat + 1}/{repeats}, learning rate {trial.learning_rate:g}{search}"
+
+
+def _to_host(network: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
+
+
+def _kept(predictions: Tensor | None) -> Tensor:
+    """Return predictions on the CPU; an empty tensor for a network whose logits were not finite."""
+    import torch
+
+    return torch.empty(0, dtype=torch.int64) if predictions is None else predictions.cpu()

@@ -14,7 +14,7 @@ from ddrank_core.types import Augmented, DistilledSet, Randomness, RealData, Tar
 if TYPE_CHECKING:
     from torch import Tensor, nn, optim
 
-    from ddrank_core.results import TrialResult
+    from ddrank_core.results import Rung, TrialResult
 
 Teachers = Callable[["Tensor"], "tuple[Tensor, ...]"]
 """Normalised images [B, C, H, W] -> one logits tensor [B, K] per teacher, without gradients."""
@@ -155,6 +155,14 @@ class Selection(Protocol):
 
     def test_epochs(self, epochs: int) -> tuple[int, ...]:
         """Return the epochs (from 1) after which a trial is scored on the test set as it trains."""
+        ...
+
+    def rungs(self, rates: int) -> tuple[Rung, ...]:
+        """Return how an arm's search over `rates` candidates goes on: the first rung has all of them."""
+        ...
+
+    def keep(self, trials: Sequence[TrialResult], rates: int) -> tuple[float, ...]:
+        """Return the `rates` best candidates of an arm's trials so far, ascending, for its next rung."""
         ...
 
     def select(self, trials: Sequence[TrialResult]) -> tuple[TrialResult, ...]:

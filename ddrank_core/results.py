@@ -32,6 +32,14 @@ class TrialResult:
     """Read back from the store of finished trials instead of trained in this run."""
 
 
+@attrs.frozen
+class Rung:
+    """A part of an arm's search: these repeats are trained, at so many of the candidate rates."""
+
+    repeats: tuple[int, ...]
+    rates: int
+
+
 @attrs.frozen(kw_only=True)
 class ArmResult:
     """An arm's selected trials: test accuracies by repeat, and their summary.

@@ -130,7 +130,11 @@ def test_another_seed_gives_other_trials(tmp_path):
 
 def test_repeats_of_different_arms_share_their_seed_and_rates_do_too(tmp_path):
     plan = prepared_case(tmp_path).plan
-    seeds = {(trial.repeat, trial.seed) for arm in plan.trained for trial in plan.first_trials(arm)}
+    seeds = {
+        (trial.repeat, trial.seed)
+        for arm in plan.trained
+        for trial in plan.first_trials(arm, plan.rungs[0], plan.candidates)
+    }
     assert len(seeds) == plan.repeats
 
 
@@ -138,7 +142,7 @@ def test_weights_and_subsets_have_separate_seeds(tmp_path):
     def random_trials(*overrides):
         plan = prepared_case(tmp_path, *overrides).plan
         arm = next(arm for arm in plan.trained if arm.name == "rdm-any")
-        return plan.first_trials(arm)
+        return plan.first_trials(arm, plan.rungs[0], plan.candidates)
 
     for before, after in zip(random_trials(), random_trials("subset_seed=5"), strict=True):
         assert before.seed == after.seed
@@ -184,7 +188,8 @@ def test_random_subsets_differ_between_repeats(tmp_path):
     prepared = prepared_case(tmp_path)
     arm = next(arm for arm in prepared.plan.trained if arm.name == "rdm-any")
     drawn = {
-        tuple(draw_subset(prepared, trial.subset_seed).tolist()) for trial in prepared.plan.first_trials(arm)
+        tuple(draw_subset(prepared, trial.subset_seed).tolist())
+        for trial in prepared.plan.first_trials(arm, prepared.plan.rungs[0], prepared.plan.candidates)
     }
     assert len(drawn) == prepared.plan.repeats
 
@@ -217,7 +222,9 @@ def test_the_distilled_sets_own_rate_is_tried_by_every_arm(tmp_path):
     plan = prepared_case(tmp_path, own_rate=0.03).plan
     assert plan.candidates == (0.01, 0.03, 0.1)
     for arm in plan.trained:
-        assert {0.01, 0.03, 0.1} == {trial.learning_rate for trial in plan.first_trials(arm)}
+        assert {0.01, 0.03, 0.1} == {
+            trial.learning_rate for trial in plan.first_trials(arm, plan.rungs[0], plan.candidates)
+        }
 
 
 def test_a_given_full_accuracy_trains_no_full_arm(tmp_path):

@@ -422,7 +422,7 @@ def replaying_case(folder: Path, mixed: str, *overrides: str, epochs: int = 2, *
 def test_a_student_trains_on_exactly_the_stored_views_in_their_order(tmp_path, overrides):
     prepared = replaying_case(tmp_path, "paste", *overrides)
     arm = next(arm for arm in prepared.plan.trained if arm.name == "syn-any")
-    trial = prepared.plan.first_trials(arm)[0]
+    trial = prepared.plan.first_trials(arm, prepared.plan.rungs[0], prepared.plan.candidates)[0]
     setting = Setting(
         device=prepared.device, precision="fp32", space=prepared.space, teachers=lambda images: ()
     )

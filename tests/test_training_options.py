@@ -170,7 +170,10 @@ def test_the_stored_temperature_reaches_the_loss_and_the_random_images(tmp_path)
     prepared = attrs.evolve(prepared, distilled=attrs.evolve(prepared.distilled, soft_temperature=4.0))
     training = training_of(prepared, "rdm-any")
     trial = next(
-        t for a in prepared.plan.trained if a.name == "rdm-any" for t in prepared.plan.first_trials(a)
+        t
+        for a in prepared.plan.trained
+        if a.name == "rdm-any"
+        for t in prepared.plan.first_trials(a, prepared.plan.rungs[0], prepared.plan.candidates)
     )
     logits = torch.tensor([2.0, 0.0, -2.0])
     data = Material(prepared).of(training, trial, lambda images: (logits.repeat(len(images), 1),))

@@ -11,6 +11,7 @@ import attrs
 from ddrank_core.config import FullRecipe, RunConfig, ScoreName
 from ddrank_core.engine.seed import derive
 from ddrank_core.protocols import Augmentation, LabelMapping, Loss, Optimizer, Schedule
+from ddrank_core.results import Rung
 from ddrank_core.structure import Chosen
 
 ArmName = Literal["full-hard", "syn-hard", "syn-any", "rdm-any", "syn-aug", "rdm-aug", "syn-naug", "rdm-naug"]
@@ -91,6 +92,8 @@ class Plan:
     validation_share: float
     """The share of the real training set that is set aside to choose by."""
     repeats: int
+    rungs: tuple[Rung, ...]
+    """How an arm's search goes on; each rung has the best rates of the one before."""
     seed: int
     subset_seed: int
 
@@ -103,14 +106,10 @@ class Plan:
         """Return whether the arm's rate is searched on less data than its final trials get."""
         return arm.training.source == "full" and self.validation_share > 0
 
-    def first_trials(self, arm: Arm) -> tuple[Trial, ...]:
-        """Return the arm's trials over all candidates and repeats."""
+    def first_trials(self, arm: Arm, rung: Rung, rates: Sequence[float]) -> tuple[Trial, ...]:
+        """Return the arm's trials of a rung, at the rates that are left."""
         phase: Phase = "search" if self.searches_apart(arm) else "final"
-        return tuple(
-            self._trial(arm, phase, repeat, rate)
-            for repeat in range(self.repeats)
-            for rate in self.candidates
-        )
+        return tuple(self._trial(arm, phase, repeat, rate) for repeat in rung.repeats for rate in rates)
 
     def final_trials(self, arm: Arm, learning_rate: float) -> tuple[Trial, ...]:
         """Return the trials that follow the search of an arm that searches apart."""
@@ -118,10 +117,8 @@ class Plan:
 
     def count(self) -> int:
         """Return how many trials the whole plan has."""
-        return sum(
-            len(self.candidates) * self.repeats + self.repeats * self.searches_apart(arm)
-            for arm in self.trained
-        )
+        search = sum(len(rung.repeats) * rung.rates for rung in self.rungs)
+        return sum(search + self.repeats * self.searches_apart(arm) for arm in self.trained)
 
     def _trial(self, arm: Arm, phase: Phase, repeat: int, rate: float) -> Trial:
         draws = arm.training.source == "random"
@@ -151,6 +148,7 @@ def make_plan(
         candidates=candidates,
         validation_share=protocol.validation_share(candidates),
         repeats=protocol.repeats,
+        rungs=protocol.rungs(len(candidates)),
         seed=config.seed,
         subset_seed=config.seed if config.subset_seed is None else config.subset_seed,
     )

@@ -125,7 +125,11 @@ class _Run:
             self.trainer.work(arm, trial)
             for arm in self.plan.trained
             for trial in (
-                *self.plan.first_trials(arm),
+                *(
+                    trial
+                    for rung in self.plan.rungs
+                    for trial in self.plan.first_trials(arm, rung, self.plan.candidates[: rung.rates])
+                ),
                 *(self.plan.final_trials(arm, 0.0) if self.plan.searches_apart(arm) else ()),
             )
         )
@@ -145,7 +149,7 @@ class _Run:
 
     def _arm(self, arm: Arm) -> list[Done]:
         """Return all of the arm's trials; the selected ones have test predictions."""
-        first = self._trials(arm, self.plan.first_trials(arm))
+        first = self._search(arm)
         by_result = {done.result: done for done in first}
         selected = tuple(by_result[result] for result in self.protocol.select(tuple(by_result)))
         finals: list[Done] = []
@@ -157,6 +161,16 @@ class _Run:
         for done in first:
             done.weights = None
         return [*first, *finals]
+
+    def _search(self, arm: Arm) -> list[Done]:
+        """Return the arm's trials over the candidate rates, and repeats: all of them, or ever fewer."""
+        found: list[Done] = []
+        rates: Sequence[float] = self.plan.candidates
+        for rung in self.plan.rungs:
+            if found:
+                rates = self.protocol.keep([done.result for done in found], rung.rates)
+            found += self._trials(arm, self.plan.first_trials(arm, rung, rates))
+        return found
 
     def _trials(self, arm: Arm, trials: Sequence[Trial]) -> list[Done]:
         """Return trials, in their order: read back from the store, or trained now."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from ddrank_core.results import TrialResult
+from ddrank_core.results import Rung, TrialResult
 from ddrank_core.spec import component, parameter
 
 GRID = (0.001, 0.005, 0.01, 0.05, 0.1)
@@ -30,6 +30,10 @@ class Strict:
     set, once, and its labels are read after the last arm is done. With one candidate there is nothing to
     choose and no split is carved. The arm on the full real set is searched without the split and then
     trained anew on the whole of it.
+
+    With `search: halving`, rates that do badly in the first repeats are not tried in the later ones: after 1, 2, 4,
+    ... repeats the better half goes on (successive halving over repeats, after Karnin, Koren & Somekh 2013 and
+    Jamieson & Talwalkar 2016). The rate that is left is trained in every repeat, as in the grid.
     """
 
     version: ClassVar[str] = "1"
@@ -37,6 +41,10 @@ class Strict:
     repeats: int = parameter("trials per arm and rate, each with new initial weights", default=5, minimum=1)
     learning_rates: tuple[float, ...] = parameter(
         "the grid, the same for every arm", default=GRID, check=_rates_fault
+    )
+    search: Literal["grid", "halving"] = parameter(
+        "grid: every rate in every repeat; halving: the worse half is dropped after 1, 2, 4, ... repeats",
+        default="grid",
     )
     validation: float = parameter(
         "share of the real training set to choose by", default=0.1, above=0, below=1
@@ -50,14 +58,38 @@ class Strict:
         """Return no epoch: the test set is not looked at while training."""
         return ()
 
+    def rungs(self, rates: int) -> tuple[Rung, ...]:
+        """Return one rung for the grid; for halving, repeats 0, 1, 2 to 3, 4 to 7, ... of fewer rates."""
+        if self.search == "grid" or rates == 1:
+            return (Rung(tuple(range(self.repeats)), rates),)
+        found, start, stop = [], 0, 1
+        while start < self.repeats:
+            # The last rung is the last chance to be left with one.
+            found.append(Rung(tuple(range(start, min(stop, self.repeats))), rates))
+            start, stop, rates = stop, 2 * stop, max(1, -(-rates // 2))
+        return tuple(found)
+
+    def keep(self, trials: Sequence[TrialResult], rates: int) -> tuple[float, ...]:
+        """Return the rates that `select` would choose first, of those that are in every repeat so far."""
+        return tuple(sorted(_ranked(trials)[:rates]))
+
     def select(self, trials: Sequence[TrialResult]) -> tuple[TrialResult, ...]:
-        """Return the trials at the best rate, by repeat.
+        """Return the trials at the best rate, by repeat; a rate that was dropped on the way is none.
 
         Fewer diverged repeats come before a better mean; the smaller rate wins a tie.
         """
-        rates = sorted({trial.learning_rate for trial in trials})
-        best = min(rates, key=lambda rate: _rank([t for t in trials if t.learning_rate == rate]))
+        best = _ranked(trials)[0]
         return tuple(sorted((t for t in trials if t.learning_rate == best), key=lambda t: t.repeat))
+
+
+def _ranked(trials: Sequence[TrialResult]) -> list[float]:
+    """Return the rates that have the most repeats, the best first."""
+    by_rate: dict[float, list[TrialResult]] = {}
+    for trial in trials:
+        by_rate.setdefault(trial.learning_rate, []).append(trial)
+    most = max(map(len, by_rate.values()))
+    left = sorted(rate for rate, group in by_rate.items() if len(group) == most)
+    return sorted(left, key=lambda rate: _rank(by_rate[rate]))
 
 
 def _rank(trials: Sequence[TrialResult]) -> tuple[int, float]:
@@ -92,6 +124,14 @@ class DDRanking02:
     def test_epochs(self, epochs: int) -> tuple[int, ...]:
         """Return every `test_interval`-th epoch and the last."""
         return (*range(self.test_interval, epochs, self.test_interval), epochs)
+
+    def rungs(self, rates: int) -> tuple[Rung, ...]:
+        """Return one rung: every rate in every repeat."""
+        return (Rung(tuple(range(self.repeats)), rates),)
+
+    def keep(self, trials: Sequence[TrialResult], rates: int) -> tuple[float, ...]:
+        """Return all rates: nothing is dropped on the way."""
+        return tuple(sorted({trial.learning_rate for trial in trials}))
 
     def select(self, trials: Sequence[TrialResult]) -> tuple[TrialResult, ...]:
         """Return, for each repeat, the trial with the best test accuracy; the smaller rate wins a tie."""

@@ -68,14 +68,16 @@ def magnitudes(bins: int, size: tuple[int, int]) -> dict[str, tuple[float, ...]]
 
 
 def to_levels(images_unit: Tensor) -> Tensor:
-    """Round `images_unit` to 256 levels: whole numbers from 0 to 255, what lies outside [0, 1] clipped.
+    """Round `images_unit`, of any float dtype, to 256 levels: float32 whole numbers from 0 to 255.
+
+    What lies outside [0, 1] is clipped.
 
     Raises:
         ValueError: if the images are neither grey nor coloured.
     """
     if images_unit.shape[1] not in (1, 3):
         raise ValueError(f"needs images of 1 or 3 channels, and these have {images_unit.shape[1]}")
-    return (images_unit.clamp(0, 1) * 255).round()
+    return (images_unit.clamp(0, 1) * 255).round().float()
 
 
 def apply(levels: Tensor, operation: Tensor, magnitude: Tensor) -> Tensor:

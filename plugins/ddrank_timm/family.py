@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 from ddrank_core import ConfigError, component
 from ddrank_timm import names
 from ddrank_timm.network import TimmNetwork
+
+# Stands for the dot before a tag in a class's qualified name, in which pickle takes a dot for a step inwards.
+_DOT = ":"
 
 
 class TimmFamily:
@@ -37,6 +41,14 @@ class TimmFamily:
         return component(type(_class_name(name), (TimmNetwork,), _namespace(member)))
 
 
+def __getattr__(name: str) -> Any:
+    """Give out the members' classes as attributes of this module, where pickle looks for them."""
+    member = name.replace(_DOT, ".")
+    if not name.startswith("_") and member.partition(".")[0] in names.sources():
+        return TimmFamily.component(member)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 def _namespace(member: str) -> dict[str, object]:
     name = member.partition(".")[0]
     words = names.docstring(name)
@@ -44,6 +56,7 @@ def _namespace(member: str) -> dict[str, object]:
     return {
         "name": member,
         "__module__": __name__,
+        "__qualname__": member.replace(".", _DOT),
         "__doc__": (
             f"Build timm's {member}.\n\n"
             f"{f'In the words of timm: {words}' if words else 'timm does not describe it further.'}\n\n"

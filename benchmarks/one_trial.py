@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 HERE = Path(__file__).parent
-CLASSES, IPC, SHAPE = 10, 10, (3, 32, 32)
+CLASSES, SHAPE = 10, (3, 32, 32)
 PEER_TEST_INTERVAL = 20
 """Epochs between two test passes in ddranking 0.2.0's soft-label and augmentation scores, and in our
 protocol of that name. Its hard-label score tests twice as often."""
@@ -36,14 +36,19 @@ def main() -> None:
     args = parse()
     print(about(args))
     for augmentation in args.augmentation:
-        ours, theirs = measure(augmentation, args)
-        print(table(augmentation, ours, theirs, args))
+        for ipc in args.ipc:
+            ours, theirs = measure(augmentation, ipc, args)
+            print(table(augmentation, ipc, ours, theirs, args), flush=True)
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--peer-python", required=True, help="the Python that has ddranking 0.2.0")
     parser.add_argument("--augmentation", nargs="+", choices=["none", "dsa"], default=["none", "dsa"])
+    parser.add_argument("--ipc", type=int, nargs="+", default=[1, 10, 50], help="images per class [1 10 50]")
+    parser.add_argument(
+        "--processes", type=int, help="students that ours trains at once [as many as there are cores]"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="times that each side is run [3]")
     parser.add_argument("--epochs", type=int, default=20, help="epochs measured in a round [20]")
     parser.add_argument("--warm-up", type=int, default=2, help="epochs before them, not counted [2]")
@@ -54,17 +59,17 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def measure(augmentation: str, args: argparse.Namespace) -> tuple[list[Any], list[Any]]:
+def measure(augmentation: str, ipc: int, args: argparse.Namespace) -> tuple[list[Any], list[Any]]:
     """Return the reports of every round, ours and the peer's, run in turn on the same images."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_images(folder / "images.npz", args.test_images)
+        write_images(folder / "images.npz", ipc, args.test_images)
         (folder / "case.json").write_text(json.dumps(case(augmentation, args)))
         ours, theirs = [], []
         for round_ in range(args.rounds):
             ours.append(run(sys.executable, "our_trial.py", folder))
             theirs.append(run(args.peer_python, "peer_trial.py", folder))
-            print(f"{augmentation}: round {round_ + 1}/{args.rounds}", file=sys.stderr)
+            print(f"{augmentation}, IPC {ipc}: round {round_ + 1}/{args.rounds}", file=sys.stderr)
     if ours[0]["parameters"] != theirs[0]["parameters"]:
         raise SystemExit("the two networks differ in size: the comparison would mean nothing")
     return ours, theirs
@@ -88,10 +93,11 @@ def case(augmentation: str, args: argparse.Namespace) -> dict[str, Any]:
         "epochs": args.epochs,
         "tests": args.tests,
         "device": args.device,
+        "processes": args.processes,
     }
 
 
-def write_images(path: Path, test_images: int) -> None:
+def write_images(path: Path, ipc: int, test_images: int) -> None:
     """Write synthetic uint8 images [N, 3, 32, 32]: one random pattern per class, under noise.
 
     The work on an image does not depend on what is in it. The patterns make a learnable task, so
@@ -104,7 +110,7 @@ def write_images(path: Path, test_images: int) -> None:
         noise = draw.integers(0, 256, (len(labels), *SHAPE))
         return ((patterns[labels] + 2 * noise) // 3).astype(np.uint8)
 
-    train_labels = np.arange(CLASSES).repeat(IPC)
+    train_labels = np.arange(CLASSES).repeat(ipc)
     test_labels = draw.integers(0, CLASSES, test_images)
     np.savez(
         path,
@@ -127,11 +133,12 @@ def run(python: str, script: str, folder: Path) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def table(augmentation: str, ours: list[Any], theirs: list[Any], args: argparse.Namespace) -> str:
+def table(augmentation: str, ipc: int, ours: list[Any], theirs: list[Any], args: argparse.Namespace) -> str:
     """Return one line per quantity: both medians over the rounds, their range, and the ratio."""
     looks = args.trial_epochs // PEER_TEST_INTERVAL
     lines = [
-        f"\naugmentation {augmentation}: {versions('ours', ours[0])}; {versions('peer', theirs[0])}",
+        f"\naugmentation {augmentation}, IPC {ipc}",
+        f"{versions('ours', ours[0])}; {versions('peer', theirs[0])}",
         f"accuracy at the end of a round: ours {accuracies(ours)}, peer {accuracies(theirs)}",
         f"{'':34} {'ours':>26} {'peer':>26}   {'peer / ours':>18}",
     ]
@@ -140,6 +147,7 @@ def table(augmentation: str, ours: list[Any], theirs: list[Any], args: argparse.
         (f"test pass of {args.test_images} images, ms", None, None),
         (f"trial of {args.trial_epochs} epochs, strict, s", 1, looks),
         (f"trial, test every {PEER_TEST_INTERVAL} epochs, s", looks, looks),
+        ("trial of a hard-label score, strict, s", 1, 2 * looks),
     ):
         if our_tests is None or their_tests is None:
             key = "epoch_seconds" if "epoch" in title else "test_seconds"
@@ -167,7 +175,8 @@ def accuracies(reports: list[Any]) -> str:
 
 
 def versions(side: str, report: Any) -> str:
-    return f"{side} on torch {report['torch']}, {report['threads']} threads, {report['device']}"
+    at_once = f"{report['processes']} at once, " if "processes" in report else ""
+    return f"{side} on torch {report['torch']}, {at_once}{report['threads']} threads each, {report['device']}"
 
 
 def about(args: argparse.Namespace) -> str:
@@ -176,7 +185,7 @@ def about(args: argparse.Namespace) -> str:
     return (
         f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} CPU cores ({platform.machine()}), "
         f"{memory:.0f} GiB, load {load} at the start\n"
-        f"ConvNet-3, width 128, {CLASSES} classes, {IPC} images per class, {'x'.join(map(str, SHAPE))}, "
+        f"ConvNet-3, width 128, {CLASSES} classes, {'x'.join(map(str, SHAPE))}, "
         f"batch 256, SGD\n{args.rounds} rounds of {args.epochs} epochs after {args.warm_up} of warm-up; "
         "each figure: the median over the rounds of the round's median (min-max over the rounds)"
     )

@@ -1,13 +1,17 @@
-"""Train one student with this project's engine and report the times, as JSON on stdout.
+"""Train students with this project's engine and report the times, as JSON on stdout.
 
-Called by one_trial.py with the folder that holds case.json and images.npz.
+Called by one_trial.py with the folder that holds case.json and images.npz. On a CPU it trains as a run
+does: as many students at once as there are cores, in a process of one thread each. The time of an epoch or
+a test pass is then a process's own divided by their number.
 """
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +23,7 @@ from ddrank_core.engine.device import describe, deterministic, keep_freed_memory
 from ddrank_core.engine.images import ImageSet, normaliser
 from ddrank_core.engine.plan import Training
 from ddrank_core.engine.train import Setting, accuracy, build, predict, train
+from ddrank_core.engine.workers import count_workers
 from ddrank_core.registry import default_registry
 from ddrank_core.structure import Structurer
 
@@ -29,18 +34,54 @@ def main(folder: Path) -> None:
     device = resolve(case["device"])
     # As at the start of a run. The step is far too large for a run to put it on one thread.
     keep_freed_memory(device)
+    count = case["processes"] or count_workers(None, device, 1)
     with deterministic(device):
-        report = time_trial(case, images, device)
-    print(json.dumps(report))
+        reports = at_once(count, case, images, device) if count > 1 else [time_trial(case, images, device)]
+    print(json.dumps(together(reports)))
 
 
-def time_trial(case: dict[str, Any], images: dict[str, torch.Tensor], device: torch.device) -> dict[str, Any]:
+def at_once(
+    count: int, case: dict[str, Any], images: dict[str, torch.Tensor], device: torch.device
+) -> list[Any]:
+    """Return the reports of `count` processes, forked as a run forks its workers, that start together."""
+    context = multiprocessing.get_context("fork")
+    start, reports = context.Barrier(count), context.SimpleQueue()
+
+    def one() -> None:
+        torch.set_num_threads(1)
+        reports.put(time_trial(case, images, device, start.wait))
+
+    processes = [context.Process(target=one) for _ in range(count)]
+    for process in processes:
+        process.start()
+    found = [reports.get() for _ in processes]
+    for process in processes:
+        process.join()
+    return found
+
+
+def together(reports: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return one report: an epoch of `n` students at once counts as an n-th of its time."""
+    count = len(reports)
+    times = {
+        name: [sum(values) / count / count for values in zip(*(r[name] for r in reports), strict=True)]
+        for name in ("epoch_seconds", "test_seconds")
+    }
+    return {**reports[0], **times, "processes": count}
+
+
+def time_trial(
+    case: dict[str, Any],
+    images: dict[str, torch.Tensor],
+    device: torch.device,
+    together: Callable[[], object] = lambda: None,
+) -> dict[str, Any]:
     """Train and test as `ddrank run` does, and return the seconds of every epoch and test pass."""
     structurer = Structurer(default_registry(), Path())
     normal = normaliser(tuple(case["mean"]), tuple(case["std"]), device)
-    setting = Setting(device=device, precision="fp32", normaliser=normal, teachers=lambda images: ())
+    setting = Setting(device=device, precision="fp32", space=normal, teachers=lambda images: ())
     real = ImageSet(
-        images=images["train_images"].to(device), labels=images["train_labels"].to(device), normaliser=normal
+        images=images["train_images"].to(device), labels=images["train_labels"].to(device), space=normal
     )
     # Distilled images are stored normalised, in float32.
     distilled = ImageSet(images=real.batch(slice(None)), labels=real.labels)
@@ -52,8 +93,10 @@ def time_trial(case: dict[str, Any], images: dict[str, torch.Tensor], device: to
         "architecture", {"use": "convnet", "depth": case["depth"], "width": case["width"]}
     )
     network = build(student.component, case["classes"], tuple(real.images.shape[1:]), 0).to(device)
+    together()
     clock = Clock(device)
     train(network, distilled, training_of(case, structurer), case["learning_rate"], 0, setting, clock.tick)
+    together()
     test_clock = Clock(device)
     for number in range(1 + case["tests"]):
         predictions = predict(network, test, setting)

@@ -6,12 +6,12 @@ import sys
 import time
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from ddrank_core.cli.options import device_option, overrides_option
-from ddrank_core.errors import DDRankError, one_line
+from ddrank_core.errors import ConfigError, DDRankError, one_line
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +21,13 @@ if TYPE_CHECKING:
     from ddrank_core.engine.run import Emit, Outcome
     from ddrank_core.registry import Registry
     from ddrank_core.report.record import RunReport
+
+
+class AtOnce(NamedTuple):
+    """How many trials are trained at once, where the user says it: in how many processes, or in one computation."""
+
+    workers: int | None
+    cohort: int | None
 
 
 class Interrupted(DDRankError):
@@ -39,6 +46,11 @@ class Interrupted(DDRankError):
     type=click.IntRange(1, 1024),
     help="Trials trained at once on a CPU.  [default: as many as there are cores]",
 )
+@click.option(
+    "--cohort",
+    type=click.IntRange(1, 1024),
+    help="Trials trained at once as one computation.  [default: as many as fit on a GPU, 1 on a CPU]",
+)
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 def command(
     config: Path,
@@ -46,6 +58,7 @@ def command(
     device: str,
     out: Path | None,
     workers: int | None,
+    cohort: int | None,
     quiet: bool,
 ) -> None:
     """Evaluate the distilled set of CONFIG, and leave a run folder with its record.
@@ -58,6 +71,9 @@ def command(
     from ddrank_core.config import load_run
     from ddrank_core.registry import default_registry
 
+    if cohort is not None and (workers or 1) > 1:
+        raise ConfigError("--cohort: trials are trained at once in one process; leave out --workers")
+    at_once = AtOnce(1 if cohort else workers, cohort)
     registry = default_registry()
     warn(registry.problems)
     settings = load_run(config, registry, overrides)
@@ -71,10 +87,10 @@ def command(
     prepared = _prepared(settings, str(config), registry, resolve(device))
     run_folder.prepare(folder, settings)
     if not settings.students:
-        _evaluate(prepared[0], registry, folder, workers)
+        _evaluate(prepared[0], registry, folder, at_once)
         click.echo(f"\nrecord and pictures: {folder}")
         return
-    _evaluate_students(prepared, settings, registry, folder, workers)
+    _evaluate_students(prepared, settings, registry, folder, at_once)
 
 
 def _prepared(
@@ -96,7 +112,7 @@ def _evaluate_students(
     settings: RunConfig,
     registry: Registry,
     folder: Path,
-    workers: int | None,
+    at_once: AtOnce,
 ) -> None:
     from ddrank_core.report import folder as run_folder
     from ddrank_core.report.students import folder_name, students_summary, write_students
@@ -105,14 +121,14 @@ def _evaluate_students(
     for index, one in enumerate(prepared):
         own = folder / folder_name(index, one.config.student)
         run_folder.prepare(own, one.config)
-        reports.append(_evaluate(one, registry, own, workers))
+        reports.append(_evaluate(one, registry, own, at_once))
         click.echo()
     write_students(settings, reports, folder)
     click.echo(students_summary(settings.name, reports, sys.stdout.encoding or "utf-8"), nl=False)
     click.echo(f"\nrecords and pictures: {folder}")
 
 
-def _evaluate(prepared: Prepared, registry: Registry, folder: Path, workers: int | None) -> RunReport:
+def _evaluate(prepared: Prepared, registry: Registry, folder: Path, at_once: AtOnce) -> RunReport:
     from ddrank_core.engine.run import execute
     from ddrank_core.engine.workers import count_workers
     from ddrank_core.events import RunFailed, RunFinished
@@ -124,8 +140,8 @@ def _evaluate(prepared: Prepared, registry: Registry, folder: Path, workers: int
     clock = time.perf_counter()
     try:
         with closing(TrialStore(cache_folder())) as store:
-            count = count_workers(workers, prepared.device, prepared.step_activations)
-            outcome = execute(prepared, store, emit, count)
+            workers = count_workers(at_once.workers, prepared.device, prepared.step_activations)
+            outcome = execute(prepared, store, emit, workers, at_once.cohort)
         report = _report(outcome, settings)
         _write(report, prepared, folder)
     except BaseException as error:

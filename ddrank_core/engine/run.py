@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from ddrank_core.engine.cohorts import Cohorts
 from ddrank_core.engine.device import describe, deterministic, keep_freed_memory, threads_for
 from ddrank_core.engine.keys import Keys
 from ddrank_core.engine.plan import Arm, Trial, asks_teachers
@@ -49,10 +50,13 @@ class Outcome:
     seconds: float
 
 
-def execute(prepared: Prepared, store: TrialStore, emit: Emit, workers: int = 1) -> Outcome:
+def execute(
+    prepared: Prepared, store: TrialStore, emit: Emit, workers: int = 1, cohort: int | None = None
+) -> Outcome:
     """Train what is not in the store, choose, test, score.
 
-    With several `workers`, trials are trained in as many processes of one thread each.
+    With several `workers`, trials are trained in as many processes of one thread each. `cohort` says how many are
+    trained at once as one batched computation: as many as fit on a GPU, one on a CPU, where it is None.
 
     Raises:
         RunFailed: one line, if a training cannot be done.
@@ -60,7 +64,7 @@ def execute(prepared: Prepared, store: TrialStore, emit: Emit, workers: int = 1)
     keep_freed_memory(prepared.device)
     with deterministic(prepared.device):
         try:
-            with closing(_Run(prepared, store, emit, workers)) as run:
+            with closing(_Run(prepared, store, emit, workers, cohort)) as run:
                 return run.execute()
         except DDRankError:
             raise
@@ -69,13 +73,16 @@ def execute(prepared: Prepared, store: TrialStore, emit: Emit, workers: int = 1)
 
 
 class _Run:
-    def __init__(self, prepared: Prepared, store: TrialStore, emit: Emit, workers: int) -> None:
+    def __init__(
+        self, prepared: Prepared, store: TrialStore, emit: Emit, workers: int, cohort: int | None
+    ) -> None:
         self.prepared, self.store, self.emit, self.count = prepared, store, emit, workers
         self.config, self.plan, self.device = prepared.config, prepared.plan, prepared.device
         self.protocol = self.config.protocol.component
         self.keys = Keys(prepared)
         self.teachers: tuple[ReadyTeacher, ...] = ()
         self.trainer = Trainer(prepared, ())
+        self.cohorts = Cohorts(self.trainer, cohort)
         self.workers: Workers | None = None
         self.done = 0
         self.selected: dict[str, tuple[Done, ...]] = {}
@@ -93,6 +100,7 @@ class _Run:
             with threads_for(self.device, activations):
                 self.teachers = tuple(self._teacher(index) for index in range(len(self.config.teachers)))
             self.trainer = Trainer(self.prepared, [teacher.network for teacher in self.teachers])
+            self.cohorts = Cohorts(self.trainer, self.cohorts.asked)
         with threads_for(self.device, activations, alone=self.count == 1):
             return self._outcome(started, clock)
 
@@ -110,7 +118,7 @@ class _Run:
             protocol=protocol_record(self.prepared),
             data=data_record(self.prepared, self.keys.train),
             device=self._described(),
-            notes=notes(self.prepared, arms, trials),
+            notes=(*notes(self.prepared, arms, trials), *self.cohorts.notes()),
             started=started.isoformat(timespec="seconds"),
             seconds=time.perf_counter() - clock,
         )
@@ -191,11 +199,13 @@ class _Run:
         """Train trials; `finished` is called as each one ends. Returns them in their order."""
         if self.count > 1 and len(trials) > 1:
             return self._pool().train(arm, trials, self._epoch, lambda done: finished(arm, done))
-        dones = []
-        for trial in trials:
-            done = self.trainer.train(arm, trial, self._epoch)
-            finished(arm, done)
-            dones.append(done)
+        dones: list[Done] = []
+        for group in self.cohorts.split(arm, trials):
+            folded = len(group) > 1 and self.cohorts.probe(arm, group[0]).folded
+            trained = self.trainer.train_together(arm, group, folded, self._epoch)
+            for done in trained:
+                finished(arm, done)
+            dones += trained
         return dones
 
     def _pool(self) -> Workers:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _EVALUATION_PIXELS = {"cuda": 4096 * 3 * 32 * 32, "cpu": 64 * 3 * 32 * 32}
 """Values per forward pass of a test. On a CPU larger batches only take more memory, and are no faster."""
 
-_DIVERGENCE_CHECK_EPOCHS = 25
+DIVERGENCE_CHECK_EPOCHS = 25
 _VALIDATION_SEED = 0
 _ORDERS_PER_DRAW = 1_000_000
 
@@ -91,7 +91,7 @@ def _train(
     optimizer = training.optimizer.component.build(network.parameters(), base_rate)
     finite = torch.ones((), dtype=torch.bool, device=setting.device)
     network.train()
-    for epoch, views in enumerate(_epochs(data, training, seed, setting)):
+    for epoch, views in enumerate(epoch_views(data, training, seed, setting)):
         rate = base_rate * training.schedule.component.factor(epoch, training.epochs)
         for group in optimizer.param_groups:
             group["lr"] = rate
@@ -100,7 +100,7 @@ def _train(
             loss = _backward(network, view, training, setting)
             optimizer.step()
             finite &= loss.isfinite()
-        if (epoch + 1) % _DIVERGENCE_CHECK_EPOCHS == 0 and not finite.item():
+        if (epoch + 1) % DIVERGENCE_CHECK_EPOCHS == 0 and not finite.item():
             return False
         after_epoch(epoch + 1)
     return bool(finite.item())
@@ -118,7 +118,7 @@ def _orders(count: int, epochs: int, seed: int, device: torch.device) -> Iterato
         yield from orders.to(device, non_blocking=True)
 
 
-def _epochs(data: ImageSet, training: Training, seed: int, setting: Setting) -> Iterator[Iterator[View]]:
+def epoch_views(data: ImageSet, training: Training, seed: int, setting: Setting) -> Iterator[Iterator[View]]:
     """Yield, for each epoch, its batches as the network is to see them."""
     import torch
 
@@ -145,6 +145,13 @@ def _view(data: ImageSet, index: Tensor, training: Training, draws: Randomness, 
     )
 
 
+def widened(logits: Tensor) -> Tensor:
+    """Return logits as float32, or as float64 where they are."""
+    import torch
+
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
 def _backward(network: nn.Module, view: View, training: Training, setting: Setting) -> Tensor:
     """Add a batch's gradients to the network's, and return its loss.
 
@@ -162,7 +169,7 @@ def _backward(network: nn.Module, view: View, training: Training, setting: Setti
         with autocast(setting):
             logits = network(view.images[part])
         whole = size == count
-        loss = training.loss.component(logits.float(), targets if whole else targets.part(part))
+        loss = training.loss.component(widened(logits), targets if whole else targets.part(part))
         if not whole:
             loss = loss * (len(logits) / count)
         torch.autograd.backward(loss)

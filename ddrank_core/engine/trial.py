@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from ddrank_core.engine.cohort import train_cohort
 from ddrank_core.engine.material import Material
 from ddrank_core.engine.plan import Arm, Training, Trial
 from ddrank_core.engine.prepared import Prepared
@@ -83,13 +84,84 @@ class Trainer:
                 f"{words(trial, self.plan.repeats)}: {one_line(error)} (it uses {whose})"
             ) from error
 
+    def train_together(
+        self, arm: Arm, trials: Sequence[Trial], folded: bool, on_epoch: OnEpoch
+    ) -> list[Done]:
+        """Train trials of an arm at once; where the device's memory does not hold them all, in two halves.
+
+        Raises:
+            RunFailed: one line that names the first trial, if a component fails.
+        """
+        import torch
+
+        if len(trials) == 1:
+            return [self.train(arm, trials[0], on_epoch)]
+        try:
+            return self._train_together(arm, trials, folded, on_epoch)
+        except torch.OutOfMemoryError:
+            half = len(trials) // 2
+        except DDRankError:
+            raise
+        except Exception as error:  # the plugin boundary: components run in here
+            raise RunFailed(f"{arm.name}, {len(trials)} trials at once: {one_line(error)}") from error
+        # Outside the handler: what the failed attempt held is free by now.
+        torch.cuda.empty_cache()
+        return [
+            *self.train_together(arm, trials[:half], folded, on_epoch),
+            *self.train_together(arm, trials[half:], folded, on_epoch),
+        ]
+
+    def _train_together(
+        self, arm: Arm, trials: Sequence[Trial], folded: bool, on_epoch: OnEpoch
+    ) -> list[Done]:
+        clock = time.perf_counter()
+        training, teachers = arm.training, self.setting.teachers
+        # Trials of one repeat have the same images, which are drawn and labelled once.
+        sets = {trial.subset_seed: trial for trial in trials}
+        drawn = {seed: self.material.of(training, trial, teachers) for seed, trial in sets.items()}
+        networks = [self._student(trial).to(self.device) for trial in trials]
+        title = f"{arm.name}, {len(trials)} trials at once"
+        watches = [
+            _Watch(self, network, training, trial, self._epoch_work(arm, trial), on_epoch, title)
+            for network, trial in zip(networks, trials, strict=True)
+        ]
+
+        def after_epoch(epoch: int) -> None:
+            for watch in watches:
+                watch(epoch)
+
+        finite = train_cohort(
+            networks,
+            [drawn[trial.subset_seed] for trial in trials],
+            training,
+            [trial.learning_rate for trial in trials],
+            [trial.seed for trial in trials],
+            self.setting,
+            after_epoch,
+            folded,
+        )
+        seconds = (time.perf_counter() - clock) / len(trials)
+        return [
+            self._done(arm, trial, network, stayed, watch, time.perf_counter() - seconds)
+            for trial, network, stayed, watch in zip(trials, networks, finite, watches, strict=True)
+        ]
+
     def _train(self, arm: Arm, trial: Trial, on_epoch: OnEpoch) -> Done:
         clock = time.perf_counter()
         training, data = arm.training, self.material.of(arm.training, trial, self.setting.teachers)
         network = self._student(trial).to(self.device)
-        work = self.work(arm, trial, training_only=True)
-        watch = _Watch(self, network, training, trial, work / training.epochs, on_epoch)
+        watch = _Watch(self, network, training, trial, self._epoch_work(arm, trial), on_epoch)
         finite = train(network, data, training, trial.learning_rate, trial.seed, self.setting, watch)
+        return self._done(arm, trial, network, finite, watch, clock)
+
+    def _epoch_work(self, arm: Arm, trial: Trial) -> float:
+        return self.work(arm, trial, training_only=True) / arm.training.epochs
+
+    def _done(
+        self, arm: Arm, trial: Trial, network: nn.Module, finite: bool, watch: _Watch, clock: float
+    ) -> Done:
+        """Return what a trained network came to; `clock` is when its training began."""
+        training = arm.training
         validation = self._validate(network, trial) if finite else None
         predictions, epoch, best = watch.best if finite else (None, training.epochs, None)
         if self.protocol.test_epochs(training.epochs) and best is None:
@@ -164,10 +236,11 @@ class _Watch:
         trial: Trial,
         work: float,
         on_epoch: OnEpoch,
+        title: str | None = None,
     ) -> None:
         self._trainer, self._network, self._training = trainer, network, training
         self._work, self._on_epoch = work, on_epoch
-        self._title = words(trial, trainer.plan.repeats)
+        self._title = title or words(trial, trainer.plan.repeats)
         self._test_epochs = frozenset(trainer.protocol.test_epochs(training.epochs))
         self.best: tuple[Tensor | None, int, float | None] = (None, training.epochs, None)
         """Predictions, epoch and test accuracy of the best scored epoch."""

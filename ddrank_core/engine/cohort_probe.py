@@ -1,0 +1,227 @@
+"""Finds out whether trials of a kind can be trained at once, and whether it pays."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import attrs
+
+from ddrank_core.engine.cohort import SLOW, backward, batch
+from ddrank_core.engine.folded import Folded
+from ddrank_core.engine.images import ImageSet
+from ddrank_core.engine.plan import Training, replays_views
+from ddrank_core.engine.seed import derive, generator
+from ddrank_core.engine.stack import Stack, Vmapped
+from ddrank_core.engine.stacked_optimizers import stacked_optimizer
+from ddrank_core.engine.train import Setting, epoch_views, widened
+from ddrank_core.errors import one_line
+from ddrank_core.protocols import Teachers
+from ddrank_core.types import View
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+_FEW_TRIALS, _FEW_WEIGHTS = 4, 100_000
+_SMALL_STEP = {True: 1_500_000, False: 500_000}
+"""Folded -> activations of a step, as `pays_on_cpu` counts them."""
+
+_TOLERANCE = 1e-9
+_TRIED_IMAGES, _TRIED_RATES = 8, (1e-4, 2e-4)
+
+
+@attrs.frozen(kw_only=True)
+class Probe:
+    """Whether trials of a kind can be trained at once, and how."""
+
+    reason: str | None
+    """One line that says why they cannot, or None."""
+    folded: bool = False
+    """Whether the networks may run as one wide network."""
+    slow: tuple[str, ...] = ()
+    """Operations that torch cannot batch, and computes trial by trial."""
+
+
+def why_not(network: nn.Module, training: Training, sample: ImageSet, setting: Setting) -> str | None:
+    """Return one line that says why trials of this kind cannot be trained at once; None if they can."""
+    return probe(network, training, sample, setting).reason
+
+
+def probe(network: nn.Module, training: Training, sample: ImageSet, setting: Setting) -> Probe:
+    """Try two trials at once and one by one, in float64 on copies and a few images, and compare.
+
+    The copies differ in their weights, images, labels, rates and draws. They take two steps at a small rate,
+    and their weights and buffers must agree to 1e-9. Teachers are replaced by a function of float64.
+    """
+    import torch
+
+    tried, data = _tried(training), _data(sample)
+    setting = attrs.evolve(setting, precision="fp32", teachers=_stand_ins(setting, data[0]))
+    with torch.random.fork_rng(devices=[setting.device] if setting.device.type == "cuda" else []):
+        pair = _pair(network, setting)
+        try:
+            expected = [_alone(one, tried, data[trial], trial, setting) for trial, one in enumerate(pair)]
+        except Exception as error:  # the plugin boundary: components run in here
+            return Probe(reason=f"it cannot be checked in float64: {one_line(error)}")
+        found = _compare(_pair(network, setting), tried, data, setting, expected, folded=True)
+        if found.reason is not None:
+            found = _compare(_pair(network, setting), tried, data, setting, expected, folded=False)
+        return found
+
+
+def pays_on_cpu(step_activations: int, weights: int, trials: int, folded: bool) -> bool:
+    """Return whether `trials` trials at once are faster than one by one on a CPU core.
+
+    `step_activations` are those of one trial's step, student forward, as `rehearse` counts them, and
+    `weights` those of one network. Above these sizes the arithmetic, or moving the weights, outweighs
+    the calls that are saved. Measured on one thread, time one by one over time at once, ConvNet-2 of width
+    32 on 8x8 images, folded: 5 trials of 10, 50 and 100 images (85, 420 and 850 thousand activations)
+    1.7, 1.6 and 1.2; 25 trials 3.1, 1.8 and 1.3; 2 trials 1.1; with vmap 1.4, 1.2 and 0.9, 2.6, 1.4 and 1.0,
+    0.8. ConvNet-3 of width 128 on 10 images of 3x32x32: 0.8. An MLP of 410,000 weights: 0.8.
+    """
+    small = step_activations <= _SMALL_STEP[folded] and weights <= _FEW_WEIGHTS
+    return small and trials >= _FEW_TRIALS
+
+
+def _tried(training: Training) -> Training:
+    """Return a training of two steps on all of the few images: batch norm blows rounding up on fewer."""
+    return attrs.evolve(training, epochs=2, batch_size=_TRIED_IMAGES, micro_batch=None)
+
+
+def _data(sample: ImageSet) -> tuple[ImageSet, ImageSet]:
+    """Return a few images of a set, and others made of them."""
+    few = _few(sample)
+    soft = None if few.soft is None else 0.9 * few.soft + 0.1 / few.num_classes
+    other = attrs.evolve(few, images=0.9 * few.images.flip(0), labels=few.labels.roll(1), soft=soft)
+    return few, other
+
+
+def _few(sample: ImageSet) -> ImageSet:
+    """Return the first images of a set, and its views' labels as if each were shown as it is, in float64."""
+    few = slice(0, _TRIED_IMAGES)
+    images, soft, kind = sample.batch(few).double(), sample.soft, sample.soft_kind
+    if sample.views is not None and sample.views_are_labelled:
+        kind = sample.views.soft_kind
+        soft = images.new_full((len(images), sample.num_classes), 1 / sample.num_classes)
+    return ImageSet(
+        images=images,
+        labels=sample.labels[few],
+        soft=None if soft is None else soft[few].double(),
+        soft_kind=kind,
+        soft_temperature=sample.soft_temperature,
+        num_classes=sample.num_classes,
+    )
+
+
+def _stand_ins(setting: Setting, few: ImageSet) -> Teachers:
+    """Return as many teachers as there are, that work in float64 and image by image."""
+    import torch
+
+    count = len(setting.teachers(few.images[:1].float()))
+    size = (count, few.images[0].numel(), few.num_classes)
+    weights = torch.randn(size, generator=generator(0), dtype=torch.float64).to(setting.device)
+    return lambda images: tuple(images.flatten(1) @ weight for weight in weights)
+
+
+def _pair(network: nn.Module, setting: Setting) -> list[nn.Module]:
+    """Return two copies in float64, the second with other weights."""
+    import torch
+
+    pair = [copy.deepcopy(network).to(setting.device).double().train() for _ in range(2)]
+    source = generator(0)
+    with torch.no_grad():
+        for weight in pair[1].parameters():
+            noise = torch.randn(weight.shape, generator=source, dtype=torch.float64).to(setting.device)
+            weight.add_(0.1 * (weight.abs() + 0.1) * noise)
+    return pair
+
+
+def _views(training: Training, few: ImageSet, trial: int, setting: Setting) -> Iterator[View]:
+    if not replays_views(training):
+        return (view for epoch in epoch_views(few, training, trial, setting) for view in epoch)
+    view = View(few.images, few.labels, few.soft, few.soft_kind, num_classes=few.num_classes)
+    return iter([view])
+
+
+def _alone(
+    network: nn.Module, training: Training, few: ImageSet, trial: int, setting: Setting
+) -> list[Tensor]:
+    """Train one network as `train` does; return its weights and buffers."""
+    import torch
+
+    torch.manual_seed(derive(trial, "forward"))
+    optimizer = training.optimizer.component.build(network.parameters(), _TRIED_RATES[trial])
+    for view in _views(training, few, trial, setting):
+        optimizer.zero_grad()
+        targets = training.labels.component(view, setting.teachers)
+        loss = training.loss.component(widened(network(view.images)), targets)
+        torch.autograd.backward(loss)
+        optimizer.step()
+    return _state(network)
+
+
+def _state(network: nn.Module) -> list[Tensor]:
+    return [tensor.detach() for tensor in (*network.parameters(), *network.buffers())]
+
+
+def _compare(
+    pair: Sequence[nn.Module],
+    training: Training,
+    data: Sequence[ImageSet],
+    setting: Setting,
+    expected: Sequence[Sequence[Tensor]],
+    folded: bool,
+) -> Probe:
+    """Train the pair at once and say whether it comes out as expected."""
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            found = _together(pair, training, data, setting, folded)
+    except Exception as error:  # what torch cannot batch it says by raising, and components run in here
+        return Probe(reason=_worded(error))
+    pairs = [
+        tensors
+        for one, other in zip(expected, found, strict=True)
+        for tensors in zip(one, other, strict=True)
+    ]
+    if not all(_close(one, other) for one, other in pairs):
+        return Probe(reason="trained at once, its weights or buffers come out differently than alone")
+    texts = [str(warning.message) for warning in caught]
+    slow = {text.removeprefix(SLOW).split(". ")[0] for text in texts if text.startswith(SLOW)}
+    return Probe(reason=None, folded=folded, slow=tuple(sorted(slow)))
+
+
+def _together(
+    pair: Sequence[nn.Module], training: Training, data: Sequence[ImageSet], setting: Setting, folded: bool
+) -> list[list[Tensor]]:
+    import torch
+
+    stack = Stack(pair)
+    forward = Folded(stack) if folded else Vmapped(stack)
+    optimizer = stacked_optimizer(training.optimizer.component, stack.trained)
+    optimizer.set_rates(torch.tensor(_TRIED_RATES, dtype=torch.float64))
+    where = torch.arange(len(pair), device=setting.device)
+    streams = [_views(training, data[trial], trial, setting) for trial in range(len(pair))]
+    for views in zip(*streams, strict=True):
+        backward(forward, *batch(views, where, training, setting), training, setting)
+        optimizer.step()
+    return [_state(network) for network in pair]
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    import torch
+
+    return torch.allclose(one, other, rtol=_TOLERANCE, atol=_TOLERANCE, equal_nan=True)
+
+
+def _worded(error: Exception) -> str:
+    text = one_line(error)
+    if isinstance(error, ValueError):
+        return text.removeprefix("ValueError: ")
+    if "random" in text and "vmap" in text:
+        return "its forward pass draws random numbers (dropout), which must be those of each trial's own seed"
+    return (
+        f"torch cannot batch it: {text.removeprefix('RuntimeError: ').removeprefix('vmap: ').split('. ')[0]}"
+    )

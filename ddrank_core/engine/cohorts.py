@@ -1,0 +1,82 @@
+"""Which trials of an arm are trained at once, and how many."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import attrs
+
+from ddrank_core.engine.cohort_probe import Probe, probe
+from ddrank_core.engine.plan import Arm, Trial
+from ddrank_core.engine.train import build
+from ddrank_core.engine.trial import Trainer
+
+if TYPE_CHECKING:
+    import torch
+
+_MEMORY_SHARE = 0.6
+"""The share of a GPU's free memory that a cohort may take."""
+_BYTES_PER_WEIGHT = 4 * 5
+"""A weight, its gradient, up to two moments of the optimiser, and the last epoch's copy."""
+_BYTES_PER_ACTIVATION = 4 * 4
+"""Forward, its gradient, and the algorithms' own memory."""
+MOST = 256
+"""More trials than any arm has; a bound for the kernels' sizes."""
+
+
+@attrs.define(eq=False)
+class Cohorts:
+    """Splits an arm's trials into cohorts; each kind of training is tried once, on throwaway networks."""
+
+    trainer: Trainer
+    asked: int | None
+    """Trials at once: as many as fit on a GPU, and one on a CPU, where nothing was asked for."""
+    probes: dict[str, Probe] = attrs.field(factory=dict)
+    """Arm -> whether its trials can be trained at once."""
+
+    def split(self, arm: Arm, trials: Sequence[Trial]) -> list[Sequence[Trial]]:
+        """Return the trials in groups that are trained at once, in their order."""
+        size = self._size() if len(trials) > 1 else 1
+        if size > 1 and self.probe(arm, trials[0]).reason is not None:
+            size = 1
+        return [trials[start : start + size] for start in range(0, len(trials), size)]
+
+    def probe(self, arm: Arm, trial: Trial) -> Probe:
+        """Return whether the arm's trials can be trained at once."""
+        if arm.name not in self.probes:
+            prepared, setting = self.trainer.prepared, self.trainer.setting
+            sample = self.trainer.material.of(arm.training, trial, setting.teachers)
+            student, real = prepared.config.student.component, prepared.real
+            network = build(student, real.num_classes, real.image_shape, 0).to(prepared.device)
+            self.probes[arm.name] = probe(network, arm.training, sample, setting)
+        return self.probes[arm.name]
+
+    def notes(self) -> tuple[str, ...]:
+        """Return which arms were trained one by one though cohorts were wanted, and why."""
+        reasons: dict[str, list[str]] = {}
+        for arm, found in self.probes.items():
+            if found.reason is not None:
+                reasons.setdefault(found.reason, []).append(arm)
+        return tuple(
+            f"The trials of {', '.join(arms)} were trained one by one: {reason}."
+            for reason, arms in reasons.items()
+        )
+
+    def _size(self) -> int:
+        device = self.trainer.device
+        if self.asked is not None or device.type != "cuda":
+            return self.asked or 1
+        return min(MOST, self._fit(device))
+
+    def _fit(self, device: torch.device) -> int:
+        import torch
+
+        prepared = self.trainer.prepared
+        student, real = prepared.config.student.component, prepared.real
+        network = build(student, real.num_classes, real.image_shape, 0)
+        weights = sum(tensor.numel() for tensor in network.state_dict().values())
+        needed = weights * _BYTES_PER_WEIGHT + prepared.step_activations * _BYTES_PER_ACTIVATION
+        free, _ = torch.cuda.mem_get_info(device)
+        fit: int = int(free * _MEMORY_SHARE) // max(1, needed)
+        return max(1, fit)

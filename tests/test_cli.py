@@ -139,7 +139,13 @@ def test_a_bug_keeps_its_traceback(monkeypatch, bug):
 def test_a_listing_of_one_kind_has_a_name_first_in_every_line(capsys):
     code, out, err = said(capsys, "list", "label-mapping")
     assert (code, err) == (0, "")
-    assert [line.split()[0] for line in out.splitlines()] == ["hard", "smooth", "soft", "stored-views", "teacher"]
+    assert [line.split()[0] for line in out.splitlines()] == [
+        "hard",
+        "smooth",
+        "soft",
+        "stored-views",
+        "teacher",
+    ]
 
 
 def test_a_listing_without_a_kind_has_a_heading_for_each(capsys):

@@ -292,6 +292,18 @@ def test_images_that_do_not_fit_are_refused_in_one_line(given, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("rate", ["fast", torch.tensor([0.1, 0.2])])
+def test_a_learning_rate_that_is_not_one_number_is_refused(rate):
+    evaluator = metrics.GeneralEvaluator(**ARGUMENTS, data_aug_func=None)
+    with pytest.raises(ConfigError, match="syn_lr: must be one number"):
+        evaluator.compute_metrics(image_tensor=distilled(), syn_lr=rate)
+
+
+def test_a_dict_in_the_place_of_a_config_is_refused():
+    with pytest.raises(ConfigError, match="GeneralEvaluator: config: must be a Config"):
+        metrics.GeneralEvaluator(ARGUMENTS)
+
+
 def test_one_process_is_told_and_several_are_refused(monkeypatch):
     with pytest.warns(UserWarning, match="dist: the run uses one device"):
         metrics.GeneralEvaluator(**ARGUMENTS, data_aug_func=None, dist=True)

@@ -235,6 +235,10 @@ def test_transforms_become_augmentation_and_what_a_data_set_does_to_test_images(
             {"custom_train_trans": [{"name": "Resize", "args": {"size": 40}}]},
             "Resize: gives images of 40 pixels",
         ),
+        (
+            {"custom_train_trans": [{"name": "normalize"}]},
+            "custom_train_trans: no augmentation 'torchvision/n",
+        ),
         ({"custom_val_trans": [{"name": "RandomCrop", "args": {"size": 32}}]}, "RandomCrop: test images can"),
         ({"im_size": [32, 16]}, "im_size: must be two equal numbers"),
         ({"im_size": [64, 64]}, "im_size: 64, but CIFAR10's images have 32 pixels"),

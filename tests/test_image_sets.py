@@ -416,6 +416,8 @@ def test_a_pt_file_executes_nothing_and_what_is_no_pt_file_is_refused(tmp_path, 
     torch.save({**tensors(), "more": _Bomb()}, path)
     assert fault_of(Arrays(path=path)).startswith(f"{path}: is not a sound .pt file")
     assert not (tmp_path / "executed").exists()
+    torch.save(tensors(y_train=np.arange(6)), path)
+    assert fault_of(Arrays(path=path)).endswith("(numpy arrays by torch.from_numpy) with torch.save")
     torch.save([1], path)
     assert fault_of(Arrays(path=path)) == f"{path}: holds list, not a dict of tensors"
     assert fault_of(Arrays(path=tmp_path / "none.pt")) == f"{tmp_path / 'none.pt'}: no such file"

@@ -599,3 +599,20 @@ def test_the_teachers_of_a_run_are_checked_without_its_test_set(tmp_path):
         DataError, match=r"teachers\[0\]\.checkpoint: the teacher's classes are in another order"
     ):
         check_teachers(prepared_case(tmp_path, recipe=recipe, teachers=teachers, scores=["ior"]))
+
+
+def test_the_same_weights_in_another_network_are_another_teacher(tmp_path, cache):
+    recipe = {**RECIPE, "labels": "teacher", "loss": {"use": "kl"}}
+    network = {"use": "convnet", "depth": 1, "width": 8}
+    write_case(tmp_path)
+    train(tmp_path, dataset=CONFIG["dataset"], network=network, recipe={**DIGITS["recipe"], "epochs": 10})
+
+    def reused(**parameters) -> set[bool]:
+        teacher = {**network, **parameters, "checkpoint": "teacher.safetensors"}
+        prepared = prepared_case(tmp_path, recipe=recipe, teachers=[teacher], scores=["ior"])
+        return {trial.reused for trial in run_case(prepared, cache).trials}
+
+    assert {False} == reused(pooling="avg")
+    # It has the same tensors, and other logits.
+    assert {False} == reused(pooling="max")
+    assert {True} == reused(pooling="avg")

@@ -206,3 +206,9 @@ def test_mixing_partners_lie_in_the_whole_batch_when_it_is_split(tmp_path):
     partners = [label for _, labels in seen for label in labels]
     assert 2 == len(seen)
     assert hard[::-1] == partners
+
+
+def test_a_warmup_that_is_longer_than_the_training_is_refused_by_the_name_of_its_field(tmp_path):
+    schedule = {"use": "warmup", "epochs": 9, "then": "cosine"}
+    with pytest.raises(ConfigError, match="syn-any: schedule: a warmup of 9 epochs needs a longer training"):
+        prepared_case(tmp_path, recipe={**RECIPE, "schedule": schedule}, scores=["ior"])

@@ -140,6 +140,26 @@ def test_whitening_makes_other_trials(tmp_path, monkeypatch):
     assert not any(trial.reused for trial in other.trials)
 
 
+def test_the_real_images_that_a_whitening_was_fitted_on_are_part_of_a_trials_identity(tmp_path, monkeypatch):
+    known = {"accuracy": 0.9, "source": "elsewhere"}
+    protocol = {"use": "strict", "repeats": 1, "learning_rates": [0.01]}
+    path, _, _ = zca_case(
+        tmp_path,
+        monkeypatch,
+        whitening={"eps": 0.1},
+        dataset={"use": "arrays", "path": "real.npz", "mean": [0.4], "std": [0.2]},
+        full_data=known,
+        protocol=protocol,
+        scores=["hlr"],
+    )
+    run_case(ready(path), tmp_path / "store")
+    real = dict(np.load(tmp_path / "real.npz"))
+    np.savez(tmp_path / "real.npz", **{**real, "x_train": 255 - real["x_train"]})
+    # Neither the distilled nor the test images have changed, but what the test images are whitened with has.
+    again = run_case(ready(path), tmp_path / "store")
+    assert not any(trial.reused for trial in again.trials)
+
+
 def test_augmentations_of_unit_images_see_them_dewhitened(tmp_path, monkeypatch):
     path, unit, white = zca_case(tmp_path, monkeypatch, whitening={"eps": 0.1})
     prepared = ready(path)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class AtOnce(NamedTuple):
-    """How many trials are trained at once, where the user says it: in how many processes, or in one computation."""
+    """How many trials are trained at once, where the user says it: in processes, or in one computation."""
 
     workers: int | None
     cohort: int | None

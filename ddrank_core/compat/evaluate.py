@@ -204,4 +204,7 @@ def _float_tensor(values: Any) -> Any:
 def _rate(value: Any) -> float | None:
     if value is None:
         return None
-    return float(value.item() if hasattr(value, "item") else value)
+    try:
+        return float(value.item() if hasattr(value, "item") else value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"syn_lr: must be one number, got {str(value)[:60]!r}") from error

@@ -35,6 +35,8 @@ class Evaluator:
         from ddrank_core.registry import default_registry
 
         title = type(self).__name__
+        if config is not None and not isinstance(config, Config):
+            raise ConfigError(f"{title}: config: must be a Config, such as Config.from_file gives")
         theirs = {key: value for key, value in arguments.items() if key not in _OURS}
         # A config takes the place of all arguments, as it does there.
         old = theirs if config is None else dict(config.config)

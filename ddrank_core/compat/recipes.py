@@ -248,12 +248,20 @@ class Recipes:
             steps = steps_of(self.given[key], where)
             if key == "custom_train_trans":
                 pipeline = self.training = training_pipeline(steps, self.side, where)
+                self._check_known(pipeline, where)
                 self.say(key, "kept", "augmentation, which 0.2 applies to image folders only", "recipe")
             else:
                 pipeline = self.validation = validation_pipeline(steps, self.side, where)
                 self.say(key, "kept", self._validation_words(), "dataset")
             if pipeline.normalised_with:
                 self._check_statistics(key, pipeline.normalised_with)
+
+    def _check_known(self, pipeline: Pipeline, where: str) -> None:
+        for item in pipeline.augmentation:
+            try:
+                self.registry.load("augmentation", item["use"])
+            except PluginError as error:
+                raise ConfigError(f"{where}: {error}") from error
 
     def _validation_words(self) -> str:
         resize = self.validation.test_resize

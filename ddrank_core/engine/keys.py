@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -63,7 +64,7 @@ class TrainingKeys:
             "batch_size": training.batch_size,
             "micro_batch": training.micro_batch,
             "normalisation": [real.mean, real.std],
-            "whitening": self._whitening,
+            "whitening": None if self._whitening is None else [self._whitening, self.train],
             "learning_rate": rate,
             "seed": seed,
             **more,
@@ -103,11 +104,17 @@ class Keys(TrainingKeys):
             trial.learning_rate,
             trial.seed,
             data=self._data(training, trial),
-            teachers=[teacher.digest for teacher in teachers] if asks_teachers(training) else [],
+            teachers=self._asked(teachers) if asks_teachers(training) else [],
             validation=[share, config.seed, self.train] if share and not whole else None,
             test=[self._test_images, *map(_without_given, config.validation.augmentation)],
             chosen_by_test=self._chosen_by_test(training),
         )
+
+    def _asked(self, teachers: Sequence[ReadyTeacher]) -> list[object]:
+        """Return what determines the answers: equal weights give others in another network."""
+        networks = (teacher.network for teacher in self._prepared.config.teachers)
+        pairs = zip(networks, teachers, strict=True)
+        return [[_without_given(network), teacher.digest] for network, teacher in pairs]
 
     def _data(self, training: Training, trial: Trial) -> dict[str, object]:
         match training.source:

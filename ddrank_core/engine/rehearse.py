@@ -95,6 +95,7 @@ def _rehearse_arm(
         optimizer = training.optimizer.component.build(built.parameters(), 1e-3)
         torch.autograd.backward(loss)
         optimizer.step()
+    with fault(f"{where}: {name}: schedule"):
         training.schedule.component.factor(0, training.epochs)
     largest = min(training.micro_batch or training.batch_size, max(_set_sizes(prepared, training)))
     return sum(activations) // count * largest

@@ -55,8 +55,9 @@ def execute(
 ) -> Outcome:
     """Train what is not in the store, choose, test, score.
 
-    With several `workers`, trials are trained in as many processes of one thread each. `cohort` says how many are
-    trained at once as one batched computation: as many as fit on a GPU, one on a CPU, where it is None.
+    With several `workers`, trials are trained in as many processes of one thread each. `cohort` says how
+    many are trained at once as one batched computation: where it is None, as many as fit on a GPU, and one
+    on a CPU.
 
     Raises:
         RunFailed: one line, if a training cannot be done.

@@ -31,9 +31,9 @@ class Strict:
     choose and no split is carved. The arm on the full real set is searched without the split and then
     trained anew on the whole of it.
 
-    With `search: halving`, rates that do badly in the first repeats are not tried in the later ones: after 1, 2, 4,
-    ... repeats the better half goes on (successive halving over repeats, after Karnin, Koren & Somekh 2013 and
-    Jamieson & Talwalkar 2016). The rate that is left is trained in every repeat, as in the grid.
+    With `search: halving`, rates that do badly in the first repeats are not tried in the later ones: after 1,
+    2, 4, ... repeats the better half goes on (successive halving over repeats, after Karnin, Koren & Somekh
+    2013 and Jamieson & Talwalkar 2016). The rate that is left is trained in every repeat, as in the grid.
     """
 
     version: ClassVar[str] = "1"

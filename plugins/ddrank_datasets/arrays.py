@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import pickle
 import warnings
 import zipfile
 import zlib
@@ -153,6 +154,12 @@ def _read_pt(path: Path) -> dict[str, Any]:
             held = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
+    except pickle.UnpicklingError as error:
+        # torch's own words are many lines, and advise to open the file unsafely.
+        raise DataError(
+            f"{path}: is not a sound .pt file of plain tensors, and was not opened; save a dict of tensors "
+            "(numpy arrays by torch.from_numpy) with torch.save"
+        ) from error
     except Exception as error:  # torch raises almost any type on a damaged file
         raise DataError(
             f"{path}: is not a sound .pt file of plain tensors ({brief(error)}); save a dict of tensors "

@@ -269,8 +269,9 @@ def load_run(path: Path, registry: Registry, overrides: Sequence[str] = ()) -> R
     _check_students(values, str(path))
     config: RunConfig = _Structurer(registry, path.parent).structure(_in_full(values), RunConfig, str(path))
     _check_accuracies(config, str(path))
-    for one in config.each_student():
-        _cross_check(one, str(path))
+    for index, one in enumerate(config.each_student()):
+        # What is wrong with the first student alone is mostly wrong with the whole config.
+        _cross_check(one, f"{path}: students[{index}]" if index else str(path))
     return config.with_teacher_files()
 
 

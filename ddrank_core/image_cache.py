@@ -109,7 +109,7 @@ def prepare(pictures: Pictures, label: str, report: Report, workers: int | None 
             sums = _write(building / _ARRAY, pictures, report, workers or default_workers())
             if pictures.key() != key:
                 raise DataError(f"{pictures.root}: pictures changed while they were read; prepare again")
-            _write_meta(building / _META, pictures, label, sums)
+            _write_meta(building, pictures, label, sums)
             _move(building, folder / key, pictures)
     except OSError as error:
         # EDQUOT is missing where there are no quotas.
@@ -136,6 +136,8 @@ def _open(folder: Path, pictures: Pictures) -> Decoded | None:
         return None
     count = len(pictures.files)
     try:
+        if (folder / _ARRAY).stat().st_mtime_ns != meta["written_ns"]:
+            return None
         array = _mapped(folder / _ARRAY)
         if array.dtype != "uint8" or array.shape != (count, *pictures.shape):
             return None
@@ -241,7 +243,7 @@ def _write(path: Path, pictures: Pictures, report: Report, workers: int) -> Pixe
     return sums
 
 
-def _write_meta(path: Path, pictures: Pictures, label: str, sums: PixelSums) -> None:
+def _write_meta(folder: Path, pictures: Pictures, label: str, sums: PixelSums) -> None:
     meta = {
         "layout": LAYOUT,
         "label": label,
@@ -250,10 +252,12 @@ def _write_meta(path: Path, pictures: Pictures, label: str, sums: PixelSums) -> 
         "count": len(pictures.files),
         "shape": list(pictures.shape),
         "sha256": sums.digest,
+        # Stands for the hash above at every later load: whoever writes to the array changes it.
+        "written_ns": (folder / _ARRAY).stat().st_mtime_ns,
         "sums": sums.sums,
         "squares": sums.squares,
     }
-    path.write_text(json.dumps(meta, indent=1), encoding="utf-8")
+    (folder / _META).write_text(json.dumps(meta, indent=1), encoding="utf-8")
 
 
 def _move(building: Path, final: Path, pictures: Pictures) -> None:

@@ -152,7 +152,7 @@ def test_what_was_prepared_goes_with_a_folder_that_is_moved(folder, said, monkey
 
 
 @pytest.mark.parametrize(
-    "damage", ["cut", "empty", "other shape", "no json", "other layout", "pickle", "sums"]
+    "damage", ["cut", "empty", "other shape", "other pixels", "no json", "other layout", "pickle", "sums"]
 )
 def test_a_damaged_cache_counts_as_none_and_is_replaced(tmp_path, cache, damage):
     pictures = counting(tmp_path / "set")
@@ -165,6 +165,12 @@ def test_a_damaged_cache_counts_as_none_and_is_replaced(tmp_path, cache, damage)
             array.write_bytes(b"")
         case "other shape":
             np.save(array, np.zeros((299, 3, 1, 1), np.uint8))
+        case "other pixels":
+            whole = bytearray(array.read_bytes())
+            whole[-1] ^= 1
+            array.write_bytes(whole)
+            # As if it had been written some time after the cache was made.
+            os.utime(array, ns=(0, array.stat().st_mtime_ns + 1))
         case "pickle":
             np.save(array, np.array([None]), allow_pickle=True)
         case "no json":

@@ -133,3 +133,19 @@ def test_a_resolved_config_of_several_students_loads_again(tmp_path):
     loaded = load_run(again, default_registry())
     assert config.students == loaded.students
     assert attrs.asdict(config.weights) == attrs.asdict(loaded.weights)
+
+
+def test_a_student_that_cannot_take_the_images_is_named_by_its_place(tmp_path):
+    done = CliRunner().invoke(launcher, ["check", str(case(tmp_path, students=["mlp", "VGG-11"]))])
+    assert isinstance(done.exception, ConfigError)
+    assert "case.yaml: students[1]: student: " in str(done.exception)
+
+
+def test_a_last_batch_of_one_image_says_what_to_change(tmp_path):
+    path = case(tmp_path, students=["ResNet-18-BN"])
+    values = yaml.safe_load(path.read_text())
+    values["recipe"]["batch_size"] = 5
+    path.write_text(yaml.safe_dump(values))
+    done = CliRunner().invoke(launcher, ["check", str(path)])
+    assert "needs batches of two images or more" in str(done.exception)
+    assert "batch_size or micro_batch" in str(done.exception)

@@ -28,8 +28,9 @@ def command(config: Path, overrides: tuple[str, ...], device: str) -> None:
 
     place, real = resolve(device), None
     lines = []
-    for single in settings.each_student():
-        prepared = prepare(single, str(config), registry, place, real)
+    for index, single in enumerate(settings.each_student()):
+        named = f"{config}: students[{index}]" if settings.students else str(config)
+        prepared = prepare(single, named, registry, place, real)
         real, plan = prepared.real, prepared.plan
         arms = ", ".join(f"{arm.name} (= {arm.same_as})" if arm.same_as else arm.name for arm in plan.arms)
         if settings.students:

@@ -102,9 +102,12 @@ def _prepared(
 
     if not settings.students:
         return (prepare(settings, where, registry, device),)
-    first = prepare(as_single(settings, 0), where, registry, device)
-    others = (as_single(settings, index) for index in range(1, len(settings.students)))
-    return (first, *(prepare(single, where, registry, device, first.real) for single in others))
+    real, prepared = None, []
+    for index in range(len(settings.students)):
+        named = f"{where}: students[{index}]"
+        prepared.append(prepare(as_single(settings, index), named, registry, device, real))
+        real = prepared[0].real
+    return tuple(prepared)
 
 
 def _evaluate_students(

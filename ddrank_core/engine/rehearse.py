@@ -81,7 +81,7 @@ def _rehearse_arm(
         view = View(images, hard, stored, kind, mixing, num_classes=classes)
         targets = training.labels.component(view, setting.teachers)
     with fault(f"{where}: {field}"), torch.random.fork_rng(), autocast(setting):
-        with counting(built) as activations:
+        with counting(built) as activations, _words_for_one_image(count):
             logits = built(images)
         if logits.shape != (count, classes):
             raise ValueError(
@@ -119,6 +119,20 @@ def counting(network: torch.nn.Module) -> Iterator[list[int]]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def _words_for_one_image(count: int) -> Iterator[None]:
+    """Say what to do where a network's batch norm cannot do with a batch of one image."""
+    try:
+        yield
+    except ValueError as error:
+        if count > 1 or not str(error).startswith("Expected more than 1 value per channel"):
+            raise
+        raise ValueError(
+            "its batch norm needs batches of two images or more, and the last batch, or its last part, "
+            "has one; change the recipe's batch_size or micro_batch"
+        ) from error
 
 
 def _set_sizes(prepared: Prepared, training: Training) -> set[int]:

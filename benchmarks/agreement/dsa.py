@@ -1,9 +1,7 @@
 """Give ddranking 0.2.0's DSA and ours the same images and draws, and compare the views.
 
-Run it with the peer's Python (`benchmarks/peer/setup.sh` makes it), which also needs attrs and pluggy,
-with the root and the plugins of this project on the path:
+Run it with the peer's Python (`benchmarks/peer/setup.sh` makes it), with the root and the plugins of this project on the path:
 
-    PEER/bin/python -m pip install attrs pluggy
     PYTHONPATH=.:plugins PEER/bin/python benchmarks/agreement/dsa.py
 
 The same draws: the peer draws from torch's global generator, ours from generators with the same seed. Ends

@@ -1,9 +1,7 @@
 """Give ddranking 0.2.0's losses, the published training scripts' and ours the same logits and labels.
 
-Run it with the peer's Python (`benchmarks/peer/setup.sh` makes it), which also needs attrs and pluggy,
-with the root and the plugins of this project on the path:
+Run it with the peer's Python (`benchmarks/peer/setup.sh` makes it), with the root and the plugins of this project on the path:
 
-    PEER/bin/python -m pip install attrs pluggy
     PYTHONPATH=.:plugins PEER/bin/python benchmarks/agreement/losses.py
 
 Loss and gradient are compared. Ends with exit code 1 if what should agree differs by more than 1e-5, or if a

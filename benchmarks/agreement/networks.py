@@ -1,9 +1,7 @@
 """Put the same weights into ddranking 0.2.0's networks and ours, and compare their logits.
 
-Run it with the peer's Python (`benchmarks/peer/setup.sh` makes it), which also needs attrs and pluggy,
-with the root and the plugins of this project on the path:
+Run it with the peer's Python (`benchmarks/peer/setup.sh` makes it), with the root and the plugins of this project on the path:
 
-    PEER/bin/python -m pip install attrs pluggy
     PYTHONPATH=.:plugins PEER/bin/python benchmarks/agreement/networks.py
 
 The peer's network is drawn first, its norms' scales, shifts and running statistics too; ours must then

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes the environment of the peer, ddranking 0.2.0, for benchmarks/one_trial.py.
+# Makes the environment of the peer, ddranking 0.2.0, for benchmarks/one_trial.py and benchmarks/agreement.
 #
 #   sh benchmarks/peer/setup.sh [FOLDER]
 #
@@ -20,7 +20,7 @@ for name in ("torch", "torchvision"):
 END
 )
 "$python" -m venv "$folder"
-# shellcheck disable=SC2086 # two requirements, on purpose
-"$folder/bin/python" -m pip install --quiet ddranking==0.2.0 $same
+# shellcheck disable=SC2086 # two requirements, on purpose; the last four are for benchmarks/agreement
+"$folder/bin/python" -m pip install --quiet ddranking==0.2.0 $same attrs cattrs pluggy pyyaml
 "$folder/bin/python" -c "import torch, ddranking.utils; print('ddranking 0.2.0 on torch', torch.__version__)"
 echo "python benchmarks/one_trial.py --peer-python $folder/bin/python"

@@ -83,6 +83,7 @@ USAGE = {
     ("--vrsion",): "no such option --vrsion (did you mean '--version'?); see 'ddrank --help'",
     ("list", "--zzz"): "no such option --zzz; see 'ddrank list --help'",
     ("show", "loss"): "missing argument 'NAME'; see 'ddrank show --help'",
+    ("data",): "missing command; see 'ddrank data --help'",
     ("plugins", "now"): "got unexpected extra argument (now); see 'ddrank plugins --help'",
     ("run", "a.yaml", "--dvice", "cpu"): (
         "no such option --dvice (did you mean '--device'?); see 'ddrank run --help'"

@@ -1,6 +1,7 @@
 """Give ddranking 0.2.0's DSA and ours the same images and draws, and compare the views.
 
-Run it with the peer's Python (`benchmarks/peer/setup.sh` makes it), with the root and the plugins of this project on the path:
+Run it with the peer's Python (`benchmarks/peer/setup.sh` makes it), with the root and the plugins of this
+project on the path:
 
     PYTHONPATH=.:plugins PEER/bin/python benchmarks/agreement/dsa.py
 

@@ -1,6 +1,7 @@
 """Give ddranking 0.2.0's losses, the published training scripts' and ours the same logits and labels.
 
-Run it with the peer's Python (`benchmarks/peer/setup.sh` makes it), with the root and the plugins of this project on the path:
+Run it with the peer's Python (`benchmarks/peer/setup.sh` makes it), with the root and the plugins of this
+project on the path:
 
     PYTHONPATH=.:plugins PEER/bin/python benchmarks/agreement/losses.py
 

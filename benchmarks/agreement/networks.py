@@ -1,6 +1,7 @@
 """Put the same weights into ddranking 0.2.0's networks and ours, and compare their logits.
 
-Run it with the peer's Python (`benchmarks/peer/setup.sh` makes it), with the root and the plugins of this project on the path:
+Run it with the peer's Python (`benchmarks/peer/setup.sh` makes it), with the root and the plugins of this
+project on the path:
 
     PYTHONPATH=.:plugins PEER/bin/python benchmarks/agreement/networks.py
 

@@ -1,6 +1,7 @@
 """Ask ddranking 0.2.0's schedules and optimisers, and ours, for the same steps.
 
-Run it with the peer's Python (`benchmarks/peer/setup.sh` makes it), with the root and the plugins of this project on the path:
+Run it with the peer's Python (`benchmarks/peer/setup.sh` makes it), with the root and the plugins of this
+project on the path:
 
     PYTHONPATH=.:plugins PEER/bin/python benchmarks/agreement/schedules.py
 

@@ -15,4 +15,9 @@ def ddrank_methods() -> Sequence[ComponentSpec]:
             "ddrank_methods.distribution_matching:DistributionMatching",
             "Distribution matching in random networks (Zhao & Bilen 2023)",
         ),
+        ComponentSpec(
+            "random",
+            "ddrank_methods.random_selection:RandomSelection",
+            "Real training images of each class, drawn at random: the baseline",
+        ),
     ]

@@ -16,6 +16,7 @@ from ddrank_core.errors import DDRankError, nearest
 COMMANDS = {
     "run": ("ddrank_core.cli.run", "Train and score a distilled set."),
     "check": ("ddrank_core.cli.check", "Validate a config without training."),
+    "bench": ("ddrank_core.cli.bench", "Measure how fast trials train here, and how long a run will take."),
     "import": ("ddrank_core.cli.import_", "Convert what a method published into a distilled set."),
     "convert": ("ddrank_core.cli.convert", "Turn a config of ddranking into one of this project."),
     "distill": ("ddrank_core.cli.distill", "Make a distilled set with a distillation method."),
@@ -106,7 +107,10 @@ def _fail(message: str, code: int) -> int:
 
 def _usage(error: click.ClickException) -> str:
     """Return one of click's own errors in the words of this project's."""
-    if isinstance(error, click.NoSuchOption):
+    # By name, since click 8.1 has no such class; its message is the whole help.
+    if type(error).__name__ == "NoArgsIsHelpError":
+        message = "missing command"
+    elif isinstance(error, click.NoSuchOption):
         message = f"no such option {error.option_name}{nearest(error.option_name, error.possibilities or [])}"
     else:
         message = error.format_message().rstrip(".")

@@ -1,0 +1,289 @@
+"""How fast the trials and teachers of a run are trained and tested here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import attrs
+
+from ddrank_core.engine.bench.arithmetic import forward_flops, training_flops
+from ddrank_core.engine.bench.laps import Spread
+from ddrank_core.engine.bench.timing import Students, Timed, in_workers, time_epochs, time_predictions
+from ddrank_core.engine.cohorts import Cohorts
+from ddrank_core.engine.plan import Arm, Training, Trial, asks_teachers
+from ddrank_core.engine.prepared import Prepared
+from ddrank_core.engine.seed import derive
+from ddrank_core.engine.teachers import freeze
+from ddrank_core.engine.train import build
+from ddrank_core.engine.trial import Trainer
+from ddrank_core.engine.workers import count_workers
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ddrank_core.config import Teacher
+
+BUDGET = 3.0
+"""Seconds for the laps of one training or test; its warm-up comes on top, and one long lap may exceed it."""
+
+
+@attrs.frozen(kw_only=True)
+class AtOnce:
+    """How many trials a run is asked to train at once; None leaves it to the device."""
+
+    workers: int | None = None
+    cohort: int | None = None
+
+    def processes(self, prepared: Prepared) -> int:
+        """Return the number of processes."""
+        return count_workers(self.workers, prepared.device, prepared.step_activations)
+
+
+@attrs.frozen(kw_only=True)
+class Pace:
+    """How fast the trials of an arm, or a teacher, are trained."""
+
+    name: str
+    images: int
+    """Images of an epoch."""
+    timed_images: int
+    """Those that were timed; an epoch of many steps is timed by its first, and taken as so much longer."""
+    batch_size: int
+    epochs: int
+    workers: int
+    """Processes that train side by side while one is timed."""
+    cohort: int
+    """Trials that one process trains at once."""
+    epoch_seconds: Spread
+    """Of one epoch of all of these, from its start to its end."""
+    alone_seconds: Spread | None
+    """Of one epoch of a single trial, where the others are a cohort."""
+    start_seconds: float
+    """Of each trial before its first epoch: the network is built, its images are drawn and labelled."""
+    flops_per_image: float
+    """Forward and backward, teachers that are asked about every view included."""
+    laps: int
+
+    @property
+    def at_once(self) -> int:
+        """Return how many trials are trained at once."""
+        return self.workers * self.cohort
+
+    @property
+    def trial_epoch_seconds(self) -> Spread:
+        """Return what an epoch of one trial costs: trials that train at once share the time."""
+        return self.epoch_seconds.times(1 / self.at_once)
+
+    @property
+    def images_per_second(self) -> Spread:
+        """Return how many images are trained on, in all trials together."""
+        return self.trial_epoch_seconds.rate(self.images)
+
+    @property
+    def flops_per_second(self) -> Spread:
+        """Return the arithmetic that is done, in all trials together."""
+        return self.trial_epoch_seconds.rate(self.images * self.flops_per_image)
+
+    def epoch_of(self, trials: int) -> Spread:
+        """Return the seconds of an epoch of a cohort of so many trials, at most as many as were timed.
+
+        Between a single trial and the cohort that was timed the time is taken to grow evenly.
+        """
+        if self.alone_seconds is None or trials == self.cohort:
+            return self.epoch_seconds
+        share = (trials - 1) / (self.cohort - 1)
+        return self.alone_seconds.times(1 - share).plus(self.epoch_seconds.times(share))
+
+
+@attrs.frozen(kw_only=True)
+class PredictionPace:
+    """How fast networks are asked about images."""
+
+    name: str
+    timed_images: int
+    workers: int
+    image_seconds: Spread
+    """Of one image in one process, beside the others."""
+    laps: int
+
+    @property
+    def images_per_second(self) -> Spread:
+        """Return how many images are asked about, in all processes together."""
+        return self.image_seconds.rate(self.workers)
+
+    def of(self, images: int) -> Spread:
+        """Return the seconds of a pass over so many images."""
+        return self.image_seconds.times(images)
+
+
+def ready_trainer(prepared: Prepared, teachers: Sequence[nn.Module] | None = None) -> Trainer:
+    """Return a run's trainer; without `teachers`, untrained ones answer: they take as long."""
+    if teachers is None:
+        teachers = [stand_in(prepared, teacher) for teacher in asked_teachers(prepared)]
+    return Trainer(prepared, teachers)
+
+
+def asked_teachers(prepared: Prepared) -> tuple[Teacher, ...]:
+    """Return the teachers that the run asks: all, or none where no arm does."""
+    asks = any(asks_teachers(arm.training) for arm in prepared.plan.trained)
+    return prepared.config.teachers if asks else ()
+
+
+def stand_in(prepared: Prepared, teacher: Teacher) -> nn.Module:
+    """Return the teacher's network as it is before it is trained, ready to be asked."""
+    real = prepared.real
+    network = build(teacher.network.component, real.num_classes, real.image_shape, 0)
+    return freeze(network, prepared.device)
+
+
+# -- trials ------------------------------------------------------------------------------------
+
+
+def time_arm(trainer: Trainer, arm: Arm, at_once: AtOnce, budget: float) -> Pace:
+    """Time the epochs of an arm's first trials, as many at once as a run trains."""
+    plan, workers = trainer.plan, at_once.processes(trainer.prepared)
+    trials = plan.first_trials(arm, plan.rungs[0], plan.candidates)
+    if workers > 1:
+        found = in_workers(trainer, workers, lambda: _time_trials(trainer, arm, trials[:1], False, budget))
+        return _pace(arm.name, arm.training, found, workers, 1, _arm_flops(trainer, arm, trials[:1]))
+    cohorts = Cohorts(trainer, at_once.cohort)
+    group = cohorts.split(arm, trials)[0]
+    if len(group) > 1:
+        group, timed = _time_cohort(trainer, arm, group, cohorts.probe(arm, group[0]).folded, budget)
+    else:
+        timed = _time_trials(trainer, arm, group, False, budget)
+    pace = _pace(arm.name, arm.training, [timed], 1, len(group), _arm_flops(trainer, arm, group))
+    if len(group) == 1:
+        return pace
+    alone = _time_trials(trainer, arm, group[:1], False, budget)
+    return attrs.evolve(pace, alone_seconds=Spread.of(alone.seconds))
+
+
+def _time_cohort(
+    trainer: Trainer, arm: Arm, group: Sequence[Trial], folded: bool, budget: float
+) -> tuple[Sequence[Trial], Timed]:
+    """Time a cohort, or the half of it that the device's memory holds; return which, and what it takes."""
+    import torch
+
+    while True:
+        try:
+            return group, _time_trials(trainer, arm, group, folded, budget)
+        except torch.OutOfMemoryError:
+            if len(group) == 1:
+                raise
+            group = group[: len(group) // 2]
+        # Outside the handler: what the failed attempt held is free by now.
+        torch.cuda.empty_cache()
+
+
+def _time_trials(trainer: Trainer, arm: Arm, trials: Sequence[Trial], folded: bool, budget: float) -> Timed:
+    """Time trials of an arm that are trained at once by this process."""
+
+    def make() -> Students:
+        # As the trainer does it: trials of one repeat have the same images.
+        sets = {trial.subset_seed: trial for trial in trials}
+        teachers = trainer.setting.teachers
+        drawn = {seed: trainer.material.of(arm.training, trial, teachers) for seed, trial in sets.items()}
+        return Students(
+            networks=[trainer._student(trial).to(trainer.device) for trial in trials],
+            data=[drawn[trial.subset_seed] for trial in trials],
+            rates=[trial.learning_rate for trial in trials],
+            seeds=[trial.seed for trial in trials],
+            folded=folded,
+        )
+
+    return time_epochs(make, arm.training, trainer.setting, budget)
+
+
+def time_student_test(trainer: Trainer, at_once: AtOnce, budget: float) -> PredictionPace:
+    """Time test passes of a student, in as many processes as a run tests in."""
+    plan, workers = trainer.plan, at_once.processes(trainer.prepared)
+    trial = plan.first_trials(plan.trained[0], plan.rungs[0], plan.candidates)[0]
+
+    def work() -> Timed:
+        network = trainer._student(trial).to(trainer.device)
+        return time_predictions(network, trainer.material.test, trainer.setting, budget)
+
+    return _prediction_pace("test", in_workers(trainer, workers, work), workers)
+
+
+# -- teachers ----------------------------------------------------------------------------------
+
+
+def time_teacher(trainer: Trainer, teacher: Teacher, budget: float) -> Pace:
+    """Time the epochs of a teacher that is trained here: by itself, on the whole real training set."""
+    prepared, training = trainer.prepared, trainer.prepared.teacher_training
+    recipe = prepared.config.full_data.recipe
+    assert training is not None  # the config's cross-check asks for a recipe
+    assert recipe is not None
+    real, seed = prepared.real, derive(prepared.config.seed, "teacher", 0)
+
+    def make() -> Students:
+        network = build(teacher.network.component, real.num_classes, real.image_shape, seed)
+        return Students(
+            networks=[network.to(prepared.device)],
+            data=[trainer.material.full],
+            rates=[recipe.learning_rate],
+            seeds=[seed],
+        )
+
+    timed = time_epochs(make, training, trainer.setting, budget)
+    network = build(teacher.network.component, real.num_classes, real.image_shape, 0)
+    return _pace(teacher.network.use, training, [timed], 1, 1, training_flops(network, real.image_shape))
+
+
+def time_teacher_test(trainer: Trainer, teacher: Teacher, budget: float) -> PredictionPace:
+    """Time test passes of a teacher's network."""
+    network = stand_in(trainer.prepared, teacher)
+    timed = time_predictions(network, trainer.material.test, trainer.setting, budget)
+    return _prediction_pace(teacher.network.use, [timed], 1)
+
+
+# -- put together ------------------------------------------------------------------------------
+
+
+def _pace(
+    name: str, training: Training, found: Sequence[Timed], workers: int, cohort: int, flops: float
+) -> Pace:
+    seconds = [lap for one in found for lap in one.seconds]
+    return Pace(
+        name=name,
+        images=found[0].images,
+        timed_images=min(one.timed_images for one in found),
+        batch_size=training.batch_size,
+        epochs=training.epochs,
+        workers=workers,
+        cohort=cohort,
+        epoch_seconds=Spread.of(seconds),
+        alone_seconds=None,
+        start_seconds=max(one.start for one in found),
+        flops_per_image=flops,
+        laps=len(seconds),
+    )
+
+
+def _prediction_pace(name: str, found: Sequence[Timed], workers: int) -> PredictionPace:
+    seconds = [lap for one in found for lap in one.seconds]
+    return PredictionPace(
+        name=name,
+        timed_images=min(one.timed_images for one in found),
+        workers=workers,
+        image_seconds=Spread.of(seconds),
+        laps=len(seconds),
+    )
+
+
+def _arm_flops(trainer: Trainer, arm: Arm, trials: Sequence[Trial]) -> float:
+    """Return the FLOPs of training one trial on an image: the student's, and its share of the teachers'.
+
+    In a cohort, trials of one seed share their views, which teachers are asked about once.
+    """
+    real, config = trainer.prepared.real, trainer.prepared.config
+    shape = real.image_shape
+    flops = training_flops(build(config.student.component, real.num_classes, shape, 0), shape)
+    if not getattr(arm.training.labels.component, "needs_teacher", False):
+        return flops
+    share = len({(trial.seed, trial.subset_seed) for trial in trials}) / len(trials)
+    networks = (build(one.network.component, real.num_classes, shape, 0) for one in config.teachers)
+    return flops + share * sum(forward_flops(network, shape) for network in networks)

@@ -161,7 +161,9 @@ FIELDS = {
     "recipe.loss={use: sce, temprature: 2}": (
         "recipe.loss.temprature: unknown field (did you mean 'temperature'?)"
     ),
-    "recipe.optimizer.zzz=2": "recipe.optimizer.zzz: unknown field; it has momentum, weight_decay, decay_on, nesterov",
+    "recipe.optimizer.zzz=2": (
+        "recipe.optimizer.zzz: unknown field; it has momentum, weight_decay, decay_on, nesterov"
+    ),
     "recipe.schedule.gamma=2": "recipe.schedule.gamma: unknown field; it has no parameters",
     "recipe.loss={use: sce, temperature: -1}": "recipe.loss.temperature: must be greater than 0, got -1.0",
     "recipe.loss={use: sce, temperature: .nan}": "recipe.loss.temperature: must be a finite number, got nan",

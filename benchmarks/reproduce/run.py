@@ -234,7 +234,8 @@ def result(anchor: Anchor, args: argparse.Namespace) -> dict[str, Any] | None:
         "ours": mean(values),
         "ours_std": spread,
         "networks": len(values),
-        "sets": len(records),
+        # In this arm every network draws images of its own.
+        "sets": len(values) if anchor.arm == "rdm-any" else len(records),
         "test_images": records[0]["data"]["dataset"]["test_images"],
         "difference": difference,
         "within": abs(difference) <= anchor.published[1] + (spread or 0.0),

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from ddrank_core.data.stored_views import Views
 from ddrank_core.engine.cohort import train_cohort
-from ddrank_core.engine.cohort_probe import pays_on_cpu, probe, why_not
+from ddrank_core.engine.cohort_probe import probe
 from ddrank_core.engine.images import ImageSet, normaliser
 from ddrank_core.engine.optimizers import SGD, Adam, AdamW
 from ddrank_core.engine.plan import Training
@@ -75,6 +75,10 @@ def images_of(seed=0, soft=True, shape=SHAPE, count=COUNT):
         soft=torch.randn(count, CLASSES, generator=draws, dtype=torch.float64) if soft else None,
         num_classes=CLASSES,
     )
+
+
+def why_not(*case):
+    return probe(*case).reason
 
 
 def setting_of(teachers=lambda images: ()):
@@ -554,15 +558,6 @@ def test_operations_that_torch_computes_trial_by_trial_are_named():
     training = attrs.evolve(training, loss=attrs.evolve(training.loss, component=TorchsKL()))
     found = probe(networks_of(SMALL_CONVNET)[0], training, images_of(), setting_of())
     assert (None, True, ("aten::kl_div",)) == (found.reason, found.folded, found.slow)
-
-
-@pytest.mark.parametrize("folded", [False, True])
-def test_cohorts_pay_on_a_cpu_for_several_small_trials_only(folded):
-    assert pays_on_cpu(85_000, 11_000, 5, folded)
-    assert not pays_on_cpu(85_000, 11_000, 2, folded)
-    assert not pays_on_cpu(85_000, 410_000, 5, folded)
-    assert not pays_on_cpu(5_600_000, 11_000, 5, folded)
-    assert folded == pays_on_cpu(850_000, 11_000, 5, folded)
 
 
 def test_an_optimizer_without_a_stacked_form_is_found_out():

@@ -1,7 +1,8 @@
-"""The ready configs of published methods: each one loads, and each kind of them runs on stand-in images.
+"""The ready configs of published methods: each one loads, and takes steps on stand-in images.
 
 Files that differ in nothing but names, and numbers that do not decide which code runs (images per class,
-epochs, batch size, rates, temperatures), are one kind. One of them stands for all: every arm takes a step.
+epochs, batch size, rates, temperatures), are one kind. The first of each kind runs always, the others as
+slow tests.
 """
 
 from __future__ import annotations
@@ -221,12 +222,13 @@ def kind_of(path: Path) -> str:
     return json.dumps(kept, sort_keys=True)
 
 
-def kinds() -> Iterator[Path]:
+def first_of_kinds() -> Iterator[Any]:
+    """Yield every config; all but the first of each kind are marked slow."""
     seen = set()
     for path in FILES:
-        if (kind := kind_of(path)) not in seen:
-            seen.add(kind)
-            yield path
+        marks = [pytest.mark.slow] if (kind := kind_of(path)) in seen else []
+        seen.add(kind)
+        yield pytest.param(path, id=name_of(path), marks=marks)
 
 
 class StandIns:
@@ -325,8 +327,8 @@ def run(config: RunConfig, path: Path, registry: Registry, cache: Path) -> Outco
         store.close()
 
 
-@pytest.mark.parametrize("path", list(kinds()), ids=name_of)
-def test_every_arm_of_a_kind_of_config_takes_steps_on_stand_ins(
+@pytest.mark.parametrize("path", list(first_of_kinds()))
+def test_every_arm_of_a_config_takes_steps_on_stand_ins(
     path: Path,
     registry: Registry,
     without_files: Callable[[Path], list[str]],

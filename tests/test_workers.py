@@ -206,3 +206,17 @@ def test_a_case_with_workers_runs_from_the_launcher(tmp_path, monkeypatch):
     done = CliRunner().invoke(launcher, [*arguments, "--quiet"], catch_exceptions=False)
     assert 0 == done.exit_code
     assert "2 processes of 1 thread" in done.output
+
+
+def test_workers_that_cannot_be_had_are_refused(tmp_path, monkeypatch):
+    from click.testing import CliRunner
+
+    from ddrank_core.cli.main import launcher
+    from ddrank_core.errors import ConfigError
+
+    monkeypatch.setenv("DDRANK_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(pool.sys, "platform", "darwin")
+    arguments = ["run", str(write_case(tmp_path)), "--out", str(tmp_path / "out"), "--workers", "2"]
+    with pytest.raises(ConfigError, match=r"--workers 2: several processes train only on the CPU of a Linux"):
+        CliRunner().invoke(launcher, arguments, catch_exceptions=False)
+    assert not (tmp_path / "out").exists()

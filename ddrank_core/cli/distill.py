@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ddrank_core.cli.options import device_option, overrides_option
+from ddrank_core.cli.progress import progress
 
 if TYPE_CHECKING:
     import torch
@@ -96,7 +95,7 @@ def _distil(config: DistillConfig, data: RealData, place: torch.device) -> Disti
     from ddrank_core.errors import DDRankError, RunFailed, one_line
 
     whose = f"method '{config.method.use}' of {config.method.entry.owner}"
-    with _progress(f"{config.name} on {place}") as report, deterministic(place):
+    with progress(f"{config.name} on {place}", "steps") as report, deterministic(place):
         try:
             distilled = config.method.component.distill(
                 data, config.student.component, config.ipc, str(place), config.seed, report
@@ -136,31 +135,3 @@ def _provenance(config: DistillConfig) -> dict[str, Any]:
         "config": {"method": plain(config.method), **{name: plain(getattr(config, name)) for name in fields}},
         "versions": {"ddrank": __version__, "torch": torch.__version__},
     }
-
-
-@contextmanager
-def _progress(title: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar with the time left on stderr, or a line every tenth where stderr is no terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield _lines(title)
-        return
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda step, steps: bar.update(task, completed=step, total=steps)
-
-
-def _lines(title: str) -> Callable[[int, int], None]:
-    started = time.monotonic()
-
-    def report(step: int, steps: int) -> None:
-        if step * 10 // steps == (step - 1) * 10 // steps:
-            return
-        left = (time.monotonic() - started) / step * (steps - step)
-        click.echo(f"{title}: {step} of {steps}, {left:.0f} s left", err=True)
-
-    return report

@@ -144,6 +144,11 @@ def _evaluate(prepared: Prepared, registry: Registry, folder: Path, at_once: AtO
     try:
         with closing(TrialStore(cache_folder())) as store:
             workers = count_workers(at_once.workers, prepared.device, prepared.step_activations)
+            if (at_once.workers or 1) > workers:
+                raise ConfigError(
+                    f"--workers {at_once.workers}: several processes train only on the CPU of a Linux "
+                    "machine without a GPU; leave it out"
+                )
             outcome = execute(prepared, store, emit, workers, at_once.cohort)
         report = _report(outcome, settings)
         _write(report, prepared, folder)

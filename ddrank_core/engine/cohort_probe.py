@@ -1,4 +1,4 @@
-"""Finds out whether trials of a kind can be trained at once, and whether it pays."""
+"""Finds out whether trials of a kind can be trained at once."""
 
 from __future__ import annotations
 
@@ -24,10 +24,6 @@ from ddrank_core.types import View
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-_FEW_TRIALS, _FEW_WEIGHTS = 4, 100_000
-_SMALL_STEP = {True: 1_500_000, False: 500_000}
-"""Folded -> activations of a step, as `pays_on_cpu` counts them."""
-
 _TOLERANCE = 1e-9
 _TRIED_IMAGES, _TRIED_RATES = 8, (1e-4, 2e-4)
 
@@ -42,11 +38,6 @@ class Probe:
     """Whether the networks may run as one wide network."""
     slow: tuple[str, ...] = ()
     """Operations that torch cannot batch, and computes trial by trial."""
-
-
-def why_not(network: nn.Module, training: Training, sample: ImageSet, setting: Setting) -> str | None:
-    """Return one line that says why trials of this kind cannot be trained at once; None if they can."""
-    return probe(network, training, sample, setting).reason
 
 
 def probe(network: nn.Module, training: Training, sample: ImageSet, setting: Setting) -> Probe:
@@ -69,20 +60,6 @@ def probe(network: nn.Module, training: Training, sample: ImageSet, setting: Set
         if found.reason is not None:
             found = _compare(_pair(network, setting), tried, data, setting, expected, folded=False)
         return found
-
-
-def pays_on_cpu(step_activations: int, weights: int, trials: int, folded: bool) -> bool:
-    """Return whether `trials` trials at once are faster than one by one on a CPU core.
-
-    `step_activations` are those of one trial's step, student forward, as `rehearse` counts them, and
-    `weights` those of one network. Above these sizes the arithmetic, or moving the weights, outweighs
-    the calls that are saved. Measured on one thread, time one by one over time at once, ConvNet-2 of width
-    32 on 8x8 images, folded: 5 trials of 10, 50 and 100 images (85, 420 and 850 thousand activations)
-    1.7, 1.6 and 1.2; 25 trials 3.1, 1.8 and 1.3; 2 trials 1.1; with vmap 1.4, 1.2 and 0.9, 2.6, 1.4 and 1.0,
-    0.8. ConvNet-3 of width 128 on 10 images of 3x32x32: 0.8. An MLP of 410,000 weights: 0.8.
-    """
-    small = step_activations <= _SMALL_STEP[folded] and weights <= _FEW_WEIGHTS
-    return small and trials >= _FEW_TRIALS
 
 
 def _tried(training: Training) -> Training:

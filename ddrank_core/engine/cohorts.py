@@ -53,18 +53,25 @@ class Cohorts:
         return self.probes[arm.name]
 
     def notes(self) -> tuple[str, ...]:
-        """Return which arms were trained one by one though cohorts were wanted, and why."""
+        """Return what was trained one by one though cohorts were wanted, and why."""
         reasons: dict[str, list[str]] = {}
         for arm, found in self.probes.items():
             if found.reason is not None:
                 reasons.setdefault(found.reason, []).append(arm)
-        return tuple(
-            f"The trials of {', '.join(arms)} were trained one by one: {reason}."
-            for reason, arms in reasons.items()
+        slow = sorted({name for found in self.probes.values() for name in found.slow})
+        partly = (f"Of trials trained at once, torch computes {', '.join(slow)} one by one.",) if slow else ()
+        return (
+            *(
+                f"The trials of {', '.join(arms)} were trained one by one: {reason}."
+                for reason, arms in reasons.items()
+            ),
+            *partly,
         )
 
     def _size(self) -> int:
         device = self.trainer.device
+        # On a CPU cohorts only pay for tiny networks: 1.2 to 3.1 times for ConvNet-2 of width 32 on 8x8
+        # images, 0.8 for ConvNet-3 of width 128 on 32x32 ones; and worker processes keep every bit.
         if self.asked is not None or device.type != "cuda":
             return self.asked or 1
         return min(MOST, self._fit(device))

@@ -82,7 +82,7 @@ class _Run:
         self.protocol = self.config.protocol.component
         self.keys = Keys(prepared)
         self.teachers: tuple[ReadyTeacher, ...] = ()
-        self.trainer = Trainer(prepared, ())
+        self.trainer = Trainer(prepared)
         self.cohorts = Cohorts(self.trainer, cohort)
         self.workers: Workers | None = None
         self.done = 0
@@ -100,8 +100,7 @@ class _Run:
             # A teacher is one long training: it gets all threads.
             with threads_for(self.device, activations):
                 self.teachers = tuple(self._teacher(index) for index in range(len(self.config.teachers)))
-            self.trainer = Trainer(self.prepared, [teacher.network for teacher in self.teachers])
-            self.cohorts = Cohorts(self.trainer, self.cohorts.asked)
+            self.trainer.use_teachers([teacher.network for teacher in self.teachers])
         with threads_for(self.device, activations, alone=self.count == 1):
             return self._outcome(started, clock)
 

@@ -47,7 +47,7 @@ class Done:
 class Trainer:
     """Trains and tests the trials of one run; what it returns depends on the trial alone."""
 
-    def __init__(self, prepared: Prepared, teachers: Sequence[nn.Module]) -> None:
+    def __init__(self, prepared: Prepared) -> None:
         self.prepared, self.plan, self.device = prepared, prepared.plan, prepared.device
         self.protocol = prepared.config.protocol.component
         self.material = Material(prepared)
@@ -55,9 +55,13 @@ class Trainer:
             device=prepared.device,
             precision=prepared.config.precision,
             space=prepared.space,
-            teachers=asker(teachers),
+            teachers=asker(()),
             validation=prepared.config.validation.augmentation,
         )
+
+    def use_teachers(self, teachers: Sequence[nn.Module]) -> None:
+        """Ask these networks from now on, wherever labels need a teacher."""
+        self.setting = attrs.evolve(self.setting, teachers=asker(teachers))
 
     def train(self, arm: Arm, trial: Trial, on_epoch: OnEpoch) -> Done:
         """Train a trial; test it too where it is known to be chosen.

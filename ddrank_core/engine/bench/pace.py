@@ -121,7 +121,9 @@ def ready_trainer(prepared: Prepared, teachers: Sequence[nn.Module] | None = Non
     """Return a run's trainer; without `teachers`, untrained ones answer: they take as long."""
     if teachers is None:
         teachers = [stand_in(prepared, teacher) for teacher in asked_teachers(prepared)]
-    return Trainer(prepared, teachers)
+    trainer = Trainer(prepared)
+    trainer.use_teachers(teachers)
+    return trainer
 
 
 def asked_teachers(prepared: Prepared) -> tuple[Teacher, ...]:

@@ -30,6 +30,8 @@ class TrialResult:
     seconds: float
     reused: bool = False
     """Read back from the store of finished trials instead of trained in this run."""
+    how: str = ""
+    """How it was computed: alone or in a cohort, compiled or not. It moves the last bits of a result."""
 
 
 @attrs.frozen

@@ -13,6 +13,7 @@ import torch
 from tiny_case import prepared_case, run_case, write_case
 from torch import nn
 
+from ddrank_core.asked import Asked
 from ddrank_core.cli import main as launcher
 from ddrank_core.cli.bench import text
 from ddrank_core.engine.bench import laps as stopwatch
@@ -21,7 +22,7 @@ from ddrank_core.engine.bench.arithmetic import Peak, forward_flops, training_fl
 from ddrank_core.engine.bench.figures import Figures, measure, measurements
 from ddrank_core.engine.bench.forecast import forecast, ready_teachers, turns, what_is_left
 from ddrank_core.engine.bench.laps import Laps, Spread, summed
-from ddrank_core.engine.bench.pace import AtOnce, Pace, PredictionPace, ready_trainer, time_arm
+from ddrank_core.engine.bench.pace import Pace, PredictionPace, ready_trainer, time_arm
 from ddrank_core.engine.bench.synthetic import synthetic_runs
 from ddrank_core.engine.bench.timing import Students, time_epochs
 from ddrank_core.engine.device import threads_for
@@ -148,7 +149,7 @@ def test_a_training_shorter_than_the_laps_begins_anew(tmp_path):
     prepared = prepared_case(tmp_path, "recipe.epochs=1")
     trainer = ready_trainer(prepared)
     arm = prepared.plan.trained[1]
-    pace = time_arm(trainer, arm, AtOnce(workers=1), MOMENT)
+    pace = time_arm(trainer, arm, Asked(workers=1), MOMENT)
     assert (pace.epochs, pace.images, pace.timed_images) == (1, 6, 6)
     assert pace.laps >= 1
 
@@ -163,7 +164,7 @@ def test_an_epoch_of_many_steps_is_timed_by_its_first(tmp_path, clock):
     )[0]
 
     def make():
-        network = trainer._student(trial)
+        network = trainer.student(trial)
 
         def take(_module, inputs):
             clock.now += len(inputs[0])
@@ -400,7 +401,7 @@ def count_calls(counted):
 
 
 def measured(prepared, at_once=None, done=lambda: None):
-    return measure([prepared], at_once or AtOnce(workers=1), done, forecast=True, budget=MOMENT)
+    return measure([prepared], at_once or Asked(workers=1), done, forecast=True, budget=MOMENT)
 
 
 def test_the_forecast_of_a_run_has_its_teachers_training_and_test(tmp_path, own_cache):
@@ -426,7 +427,7 @@ def test_teachers_that_are_asked_about_views_are_part_of_the_arithmetic(tmp_path
     by_name = {arm.name: arm for arm in prepared.plan.trained}
     trainer = ready_trainer(prepared)
     hard, soft = (
-        time_arm(trainer, by_name[name], AtOnce(workers=1), MOMENT) for name in ("syn-hard", "syn-any")
+        time_arm(trainer, by_name[name], Asked(workers=1), MOMENT) for name in ("syn-hard", "syn-any")
     )
     # The teacher is the same network: one convolution of 8 channels on 8x8, and 8 * 4 * 4 to 3 classes.
     convolution, linear = 8 * 8 * 8 * 9, 128 * 3
@@ -449,7 +450,7 @@ def test_measuring_leaves_threads_generators_and_the_store_as_they_were(tmp_path
 
 def test_a_cohort_is_timed_whole_and_beside_it_one_of_its_trials(tmp_path):
     prepared = prepared_case(tmp_path, scores=["ior"])
-    pace = time_arm(ready_trainer(prepared), prepared.plan.trained[0], AtOnce(workers=1, cohort=3), MOMENT)
+    pace = time_arm(ready_trainer(prepared), prepared.plan.trained[0], Asked(workers=1, cohort=3), MOMENT)
     assert (1, 3, 3) == (pace.workers, pace.cohort, pace.at_once)
     assert pace.alone_seconds is not None
     assert pace.trial_epoch_seconds.median == pytest.approx(pace.epoch_seconds.median / 3)
@@ -459,7 +460,7 @@ def test_a_cohort_is_timed_whole_and_beside_it_one_of_its_trials(tmp_path):
 @pytest.mark.skipif(torch.cuda.is_available() or not hasattr(os, "fork"), reason="workers are forked")
 def test_workers_are_timed_side_by_side(tmp_path):
     prepared = prepared_case(tmp_path, scores=["ior"])
-    pace = time_arm(ready_trainer(prepared), prepared.plan.trained[0], AtOnce(workers=2), MOMENT)
+    pace = time_arm(ready_trainer(prepared), prepared.plan.trained[0], Asked(workers=2), MOMENT)
     assert (2, 1, 2) == (pace.workers, pace.cohort, pace.at_once)
     # One at least from each process.
     assert pace.laps >= 2

@@ -104,15 +104,24 @@ def test_a_cohort_that_does_not_fit_is_trained_in_halves(tmp_path, monkeypatch):
     sizes = []
     whole = trials.train_cohort
 
-    def tight(networks, *arguments):
+    def tight(networks, data, training, rates, seeds, setting, after_epoch, *more):
         sizes.append(len(networks))
         if len(networks) > 2:
+            after_epoch(1)
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return whole(networks, *arguments)
+        return whole(networks, data, training, rates, seeds, setting, after_epoch, *more)
 
     monkeypatch.setattr(trials, "train_cohort", tight)
-    outcome = run(prepared, tmp_path / "cache", 4)
+    works = []
+
+    def emit(hook, event):
+        works.append(getattr(event, "work", 0.0))
+
+    outcome = run(prepared, tmp_path / "cache", 4, emit)
     assert [4, 2, 2, 4, 2, 2] == sizes
+    assert any("4 trials at once did not fit" in note for note in outcome.notes)
+    # The epochs of the attempts that broke off are not counted twice.
+    assert works[0] == pytest.approx(sum(works[1:]))
     monkeypatch.undo()
     alone = run_case(prepared, tmp_path / "alone")
     assert list(map(identity, alone.trials)) == list(map(identity, outcome.trials))

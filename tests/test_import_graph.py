@@ -32,6 +32,8 @@ LAYERS = (
     "data",
     "store",
     "image_cache",
+    "asked",
+    "asked",
     "engine",
     "report",
     "compat",

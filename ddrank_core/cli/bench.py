@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ddrank_core.cli.options import device_option, overrides_option
+from ddrank_core.asked import Asked
+from ddrank_core.cli.options import asked_for, device_option, overrides_option, trials_options
 from ddrank_core.cli.text import clean, table
 from ddrank_core.errors import ConfigError
 
@@ -26,24 +27,13 @@ if TYPE_CHECKING:
 
 _BUSY = 0.5
 """The load from which other work shows in the figures."""
-_Asked = tuple[int | None, int | None]
-"""Workers and cohort, as the user gave them."""
 
 
 @click.command("bench")
 @click.argument("config", type=click.Path(path_type=Path), required=False)
 @overrides_option
 @device_option
-@click.option(
-    "--workers",
-    type=click.IntRange(1, 1024),
-    help="Trials trained at once on a CPU.  [default: as many as there are cores]",
-)
-@click.option(
-    "--cohort",
-    type=click.IntRange(1, 1024),
-    help="Trials trained at once as one computation.  [default: as many as fit on a GPU, 1 on a CPU]",
-)
+@trials_options
 @click.option(
     "--json", "output", type=click.Path(path_type=Path), metavar="FILE", help="Write the figures to FILE too."
 )
@@ -53,6 +43,7 @@ def command(
     device: str,
     workers: int | None,
     cohort: int | None,
+    compile: str,
     output: Path | None,
 ) -> None:
     """Measure how fast trials train here, and with CONFIG how long its run will take.
@@ -62,12 +53,10 @@ def command(
     """
     if config is None and overrides:
         raise click.UsageError("--set needs a CONFIG", click.get_current_context())
-    if cohort is not None and (workers or 1) > 1:
-        raise ConfigError("--cohort: trials are trained at once in one process; leave out --workers")
     if output is not None:
         _check_output(output)
     load = _load()
-    asked = (1 if cohort else workers, cohort)
+    asked = asked_for(workers, cohort, compile)
     found = _usual(device, asked) if config is None else _of_config(config, overrides, device, asked)
     click.echo(text(found, load))
     if output is not None:
@@ -79,7 +68,7 @@ def _load() -> float | None:
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
 
-def _usual(device: str, asked: _Asked) -> list[Figures]:
+def _usual(device: str, asked: Asked) -> list[Figures]:
     from ddrank_core.cli.problems import warn
     from ddrank_core.registry import default_registry
 
@@ -93,7 +82,7 @@ def _usual(device: str, asked: _Asked) -> list[Figures]:
         return _measured(synthetic_runs(Path(folder), registry, resolve(device)), asked, forecast=False)
 
 
-def _of_config(config: Path, overrides: tuple[str, ...], device: str, asked: _Asked) -> list[Figures]:
+def _of_config(config: Path, overrides: tuple[str, ...], device: str, asked: Asked) -> list[Figures]:
     from ddrank_core.cli.problems import warn
     from ddrank_core.config import load_run
     from ddrank_core.registry import default_registry
@@ -112,7 +101,7 @@ def _of_config(config: Path, overrides: tuple[str, ...], device: str, asked: _As
     return _measured(runs, asked, forecast=True)
 
 
-def _measured(groups: Sequence[Sequence[Prepared]], asked: _Asked, *, forecast: bool) -> list[Figures]:
+def _measured(groups: Sequence[Sequence[Prepared]], asked: Asked, *, forecast: bool) -> list[Figures]:
     from ddrank_core.cli.progress import progress
     from ddrank_core.engine.bench import pace
     from ddrank_core.engine.bench.figures import measure, measurements
@@ -120,8 +109,7 @@ def _measured(groups: Sequence[Sequence[Prepared]], asked: _Asked, *, forecast: 
     total = sum(measurements(runs, forecast=forecast) for runs in groups)
     with progress("measuring", "measurements") as report:
         done = _counter(report, total)
-        at_once = pace.AtOnce(workers=asked[0], cohort=asked[1])
-        return [measure(runs, at_once, done, forecast=forecast, budget=pace.BUDGET) for runs in groups]
+        return [measure(runs, asked, done, forecast=forecast, budget=pace.BUDGET) for runs in groups]
 
 
 def _counter(report: Callable[[int, int], None], total: int) -> Callable[[], None]:
@@ -178,6 +166,11 @@ def _text(figures: Figures) -> str:
         f"{clean(pace.name)}: an epoch is timed by {pace.timed_images:,} of its {pace.images:,} images"
         for pace in figures.trainings
         if pace.timed_images < pace.images
+    ]
+    lines += [
+        f"{clean(pace.name)}: its students are run {pace.execution}"
+        for pace in figures.trainings
+        if str(pace.execution) != "as it is"
     ]
     if figures.forecast is not None:
         lines += ["", *_forecast_lines(figures.forecast)]

@@ -6,11 +6,12 @@ import sys
 import time
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import click
 
-from ddrank_core.cli.options import device_option, overrides_option
+from ddrank_core.asked import Asked
+from ddrank_core.cli.options import asked_for, device_option, overrides_option, trials_options
 from ddrank_core.errors import ConfigError, DDRankError, one_line
 
 if TYPE_CHECKING:
@@ -21,13 +22,6 @@ if TYPE_CHECKING:
     from ddrank_core.engine.run import Emit, Outcome
     from ddrank_core.registry import Registry
     from ddrank_core.report.record import RunReport
-
-
-class AtOnce(NamedTuple):
-    """How many trials are trained at once, where the user says it: in processes, or in one computation."""
-
-    workers: int | None
-    cohort: int | None
 
 
 class Interrupted(DDRankError):
@@ -41,16 +35,7 @@ class Interrupted(DDRankError):
 @overrides_option
 @device_option
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder.  [default: runs/NAME-DIGEST]")
-@click.option(
-    "--workers",
-    type=click.IntRange(1, 1024),
-    help="Trials trained at once on a CPU.  [default: as many as there are cores]",
-)
-@click.option(
-    "--cohort",
-    type=click.IntRange(1, 1024),
-    help="Trials trained at once as one computation.  [default: as many as fit on a GPU, 1 on a CPU]",
-)
+@trials_options
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 def command(
     config: Path,
@@ -59,6 +44,7 @@ def command(
     out: Path | None,
     workers: int | None,
     cohort: int | None,
+    compile: str,
     quiet: bool,
 ) -> None:
     """Evaluate the distilled set of CONFIG, and leave a run folder with its record.
@@ -71,9 +57,7 @@ def command(
     from ddrank_core.config import load_run
     from ddrank_core.registry import default_registry
 
-    if cohort is not None and (workers or 1) > 1:
-        raise ConfigError("--cohort: trials are trained at once in one process; leave out --workers")
-    at_once = AtOnce(1 if cohort else workers, cohort)
+    asked = asked_for(workers, cohort, compile)
     registry = default_registry()
     warn(registry.problems)
     settings = load_run(config, registry, overrides)
@@ -87,10 +71,10 @@ def command(
     prepared = _prepared(settings, str(config), registry, resolve(device))
     run_folder.prepare(folder, settings)
     if not settings.students:
-        _evaluate(prepared[0], registry, folder, at_once)
+        _evaluate(prepared[0], registry, folder, asked)
         click.echo(f"\nrecord and pictures: {folder}")
         return
-    _evaluate_students(prepared, settings, registry, folder, at_once)
+    _evaluate_students(prepared, settings, registry, folder, asked)
 
 
 def _prepared(
@@ -115,7 +99,7 @@ def _evaluate_students(
     settings: RunConfig,
     registry: Registry,
     folder: Path,
-    at_once: AtOnce,
+    asked: Asked,
 ) -> None:
     from ddrank_core.report import folder as run_folder
     from ddrank_core.report.students import folder_name, students_summary, write_students
@@ -124,14 +108,14 @@ def _evaluate_students(
     for index, one in enumerate(prepared):
         own = folder / folder_name(index, one.config.student)
         run_folder.prepare(own, one.config)
-        reports.append(_evaluate(one, registry, own, at_once))
+        reports.append(_evaluate(one, registry, own, asked))
         click.echo()
     write_students(settings, reports, folder)
     click.echo(students_summary(settings.name, reports, sys.stdout.encoding or "utf-8"), nl=False)
     click.echo(f"\nrecords and pictures: {folder}")
 
 
-def _evaluate(prepared: Prepared, registry: Registry, folder: Path, at_once: AtOnce) -> RunReport:
+def _evaluate(prepared: Prepared, registry: Registry, folder: Path, asked: Asked) -> RunReport:
     from ddrank_core.engine.run import execute
     from ddrank_core.engine.workers import count_workers
     from ddrank_core.events import RunFailed, RunFinished
@@ -143,13 +127,13 @@ def _evaluate(prepared: Prepared, registry: Registry, folder: Path, at_once: AtO
     clock = time.perf_counter()
     try:
         with closing(TrialStore(cache_folder())) as store:
-            workers = count_workers(at_once.workers, prepared.device, prepared.step_activations)
-            if (at_once.workers or 1) > workers:
+            workers = count_workers(asked.workers, prepared.device, prepared.step_activations)
+            if (asked.workers or 1) > workers:
                 raise ConfigError(
-                    f"--workers {at_once.workers}: several processes train only on the CPU of a Linux "
+                    f"--workers {asked.workers}: several processes train only on the CPU of a Linux "
                     "machine without a GPU; leave it out"
                 )
-            outcome = execute(prepared, store, emit, workers, at_once.cohort)
+            outcome = execute(prepared, store, emit, workers, asked.cohort, asked.compile)
         report = _report(outcome, settings)
         _write(report, prepared, folder)
     except BaseException as error:

@@ -6,12 +6,16 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from ddrank_core.asked import Compile
+from ddrank_core.engine.bench.choose import Choice, choose
 from ddrank_core.engine.cohorts import Cohorts
 from ddrank_core.engine.device import describe, deterministic, keep_freed_memory, threads_for
+from ddrank_core.engine.execution import AS_IT_IS
 from ddrank_core.engine.keys import Keys
 from ddrank_core.engine.plan import Arm, Trial, asks_teachers
 from ddrank_core.engine.prepared import Prepared
@@ -51,13 +55,19 @@ class Outcome:
 
 
 def execute(
-    prepared: Prepared, store: TrialStore, emit: Emit, workers: int = 1, cohort: int | None = None
+    prepared: Prepared,
+    store: TrialStore,
+    emit: Emit,
+    workers: int = 1,
+    cohort: int | None = None,
+    compile: Compile = "auto",
 ) -> Outcome:
     """Train what is not in the store, choose, test, score.
 
     With several `workers`, trials are trained in as many processes of one thread each. `cohort` says how
     many are trained at once as one batched computation: where it is None, as many as fit on a GPU, and one
-    on a CPU.
+    on a CPU. `compile` says whether students that are trained alone on a CPU are compiled: `auto` tries it
+    where a run is long.
 
     Raises:
         RunFailed: one line, if a training cannot be done.
@@ -65,7 +75,7 @@ def execute(
     keep_freed_memory(prepared.device)
     with deterministic(prepared.device):
         try:
-            with closing(_Run(prepared, store, emit, workers, cohort)) as run:
+            with closing(_Run(prepared, store, emit, workers, cohort, compile)) as run:
                 return run.execute()
         except DDRankError:
             raise
@@ -75,7 +85,13 @@ def execute(
 
 class _Run:
     def __init__(
-        self, prepared: Prepared, store: TrialStore, emit: Emit, workers: int, cohort: int | None
+        self,
+        prepared: Prepared,
+        store: TrialStore,
+        emit: Emit,
+        workers: int,
+        cohort: int | None,
+        compile: Compile,
     ) -> None:
         self.prepared, self.store, self.emit, self.count = prepared, store, emit, workers
         self.config, self.plan, self.device = prepared.config, prepared.plan, prepared.device
@@ -85,6 +101,11 @@ class _Run:
         self.trainer = Trainer(prepared)
         self.cohorts = Cohorts(self.trainer, cohort)
         self.workers: Workers | None = None
+        self.compile = compile
+        self.choice: Choice | None = None
+        """How students are run that are trained alone; made before the first of them."""
+        self.left = 0.0
+        """Work that is neither done nor read back."""
         self.done = 0
         self.selected: dict[str, tuple[Done, ...]] = {}
         """Arm -> its trials that count, by repeat."""
@@ -118,7 +139,12 @@ class _Run:
             protocol=protocol_record(self.prepared),
             data=data_record(self.prepared, self.keys.train),
             device=self._described(),
-            notes=(*notes(self.prepared, arms, trials), *self.cohorts.notes()),
+            notes=(
+                *notes(self.prepared, arms, trials),
+                *self.cohorts.notes(),
+                *self.trainer.memory_notes(),
+                *self._choice_notes(),
+            ),
             started=started.isoformat(timespec="seconds"),
             seconds=time.perf_counter() - clock,
         )
@@ -129,29 +155,19 @@ class _Run:
             self.workers.close()
 
     def _start(self) -> RunStarted:
-        work = sum(
-            self.trainer.work(arm, trial)
-            for arm in self.plan.trained
-            for trial in (
-                *(
-                    trial
-                    for rung in self.plan.rungs
-                    for trial in self.plan.first_trials(arm, rung, self.plan.candidates[: rung.rates])
-                ),
-                *(self.plan.final_trials(arm, 0.0) if self.plan.searches_apart(arm) else ()),
-            )
-        )
+        self.left = self.trainer.total_work()
         names = tuple(arm.name for arm in self.plan.trained)
         return RunStarted(
             name=self.config.name,
             device=self._described(),
             arms=names,
             trials=self.plan.count(),
-            work=work,
+            work=self.left,
         )
 
     def _described(self) -> str:
-        return describe(self.device, self.count)
+        way = None if self.choice is None or self.choice.execution == AS_IT_IS else self.choice.execution
+        return describe(self.device, self.count) + ("" if way is None else f", students {way}")
 
     # -- arms --------------------------------------------------------------------------------
 
@@ -189,7 +205,7 @@ class _Run:
 
     def _stored(self, arm: Arm, trial: Trial) -> Done | None:
         stored = self.store.get(self._key(arm, trial))
-        if stored is None or not _fits(stored.predictions, len(self.trainer.material.test)):
+        if stored is None or not fits_test(stored.predictions, len(self.trainer.material.test)):
             return None
         result = TrialResult(**identity(trial), **stored.outcome, reused=True)
         self._report(result, self.trainer.work(arm, trial))
@@ -197,7 +213,10 @@ class _Run:
 
     def _train(self, arm: Arm, trials: Sequence[Trial], finished: Callable[[Arm, Done], None]) -> list[Done]:
         """Train trials; `finished` is called as each one ends. Returns them in their order."""
-        if self.count > 1 and len(trials) > 1:
+        if not trials:
+            return []
+        self._choose()
+        if self.count > 1:
             return self._pool().train(arm, trials, self._epoch, lambda done: finished(arm, done))
         dones: list[Done] = []
         for group in self.cohorts.split(arm, trials):
@@ -207,6 +226,21 @@ class _Run:
                 finished(arm, done)
             dones += trained
         return dones
+
+    def _choose(self) -> None:
+        """Choose how students are run, once, before the first of them."""
+        if self.choice is not None:
+            return
+        pick = partial(choose, asked=self.compile, work=self.left, processes=self.count)
+        if self.count > 1:
+            self.choice = self._pool().choose(pick)
+            self._pool().execution = self.choice.execution
+        else:
+            self.choice = pick(self.trainer)
+            self.trainer.use_execution(self.choice.execution)
+
+    def _choice_notes(self) -> tuple[str, ...]:
+        return (self.choice.note,) if self.choice is not None and self.choice.note else ()
 
     def _pool(self) -> Workers:
         """Return the pool; it is made after the teachers, which its processes inherit."""
@@ -223,6 +257,7 @@ class _Run:
 
     def _report(self, result: TrialResult, work: float) -> None:
         self.done += 1
+        self.left -= work
         event = TrialFinished(result=result, done=self.done, total=self.plan.count(), work=work)
         self.emit("ddrank_trial_finished", event)
 
@@ -237,6 +272,7 @@ class _Run:
             "epoch": result.epoch,
             "diverged": result.diverged,
             "seconds": result.seconds,
+            "how": result.how,
         }
         stored = StoredTrial(outcome=outcome, predictions=_pack(done.predictions))
         self.store.put(self._key(arm, done.trial), stored)
@@ -255,7 +291,7 @@ class _Run:
             self._keep(arm, done)
 
     def _predictions(self, dones: Sequence[Done]) -> list[Tensor]:
-        if self.count > 1 and len(dones) > 1:
+        if self.count > 1 and dones:
             return self._pool().test(dones)
         return [self.trainer.test(done) for done in dones]
 
@@ -289,7 +325,8 @@ class _Run:
 
     def _teacher_record(self, index: int) -> Mapping[str, Any]:
         teacher, check = self.teachers[index], self.prepared.teacher_checks[index]
-        predictions = predict(teacher.network, self.trainer.material.test, self.trainer.setting)
+        setting = attrs.evolve(self.trainer.setting, execution=AS_IT_IS)
+        predictions = predict(teacher.network, self.trainer.material.test, setting)
         known = None if predictions is None else accuracy(predictions, self.prepared.real.test_labels)
         return {
             "use": teacher.use,
@@ -326,7 +363,7 @@ class _Run:
         return results
 
 
-def _fits(packed: bytes | None, count: int) -> bool:
+def fits_test(packed: bytes | None, count: int) -> bool:
     """Return whether stored predictions are whole: none, empty, or one for each of `count` images."""
     return packed is None or len(packed) in (0, 2 * count)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from ddrank_core.engine.execution import AS_IT_IS, Execution
 from ddrank_core.engine.images import ImageSet, WorkingSpace
 from ddrank_core.engine.plan import Training, replays_views
 from ddrank_core.engine.replay import replayed
@@ -40,6 +41,8 @@ class Setting:
     teachers: Teachers
     validation: Sequence[Chosen[Augmentation]] = ()
     """What is done to images before a network is asked about them."""
+    execution: Execution = AS_IT_IS
+    """How a network runs that is trained or asked alone."""
 
 
 def build(architecture: Architecture, num_classes: int, shape: tuple[int, int, int], seed: int) -> nn.Module:
@@ -167,7 +170,7 @@ def _backward(network: nn.Module, view: View, training: Training, setting: Setti
     for start in range(0, count, size):
         part = slice(start, start + size)
         with autocast(setting):
-            logits = network(view.images[part])
+            logits = network(setting.execution.laid_out(view.images[part]))
         whole = size == count
         loss = training.loss.component(widened(logits), targets if whole else targets.part(part))
         if not whole:
@@ -226,11 +229,24 @@ def predict(network: nn.Module, data: ImageSet, setting: Setting) -> Tensor | No
             images, _ = augment(
                 data.batch(slice(start, start + size)), setting.validation, draws, setting.space
             )
-            logits = network(images)
+            logits = _ask(network, images, min(size, len(data)), setting)
             finite &= logits.isfinite().all()
             parts.append(logits.argmax(dim=1))
         network.train(was_training)
         return torch.cat(parts) if finite.item() else None
+
+
+def _ask(network: nn.Module, images: Tensor, size: int, setting: Setting) -> Tensor:
+    """Return a network's logits of up to `size` images, which it always sees as many as `size` of.
+
+    A compiled network would be compiled anew for the last few.
+    """
+    import torch
+
+    missing = size - len(images)
+    whole = torch.cat([images, images[-1:].expand(missing, -1, -1, -1)]) if missing else images
+    logits: Tensor = network(setting.execution.laid_out(whole))
+    return logits[: len(images)]
 
 
 def evaluation_batch(data: ImageSet, device: torch.device) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from ddrank_core.engine.cohort import train_cohort
+from ddrank_core.engine.execution import Execution, Resident
 from ddrank_core.engine.material import Material
 from ddrank_core.engine.plan import Arm, Training, Trial
 from ddrank_core.engine.prepared import Prepared
@@ -58,10 +59,17 @@ class Trainer:
             teachers=asker(()),
             validation=prepared.config.validation.augmentation,
         )
+        self._resident: Resident | None = None
+        self.fitting: dict[str, tuple[int, int]] = {}
+        """Arm -> how many trials at once were tried, and how many the device's memory holds."""
 
     def use_teachers(self, teachers: Sequence[nn.Module]) -> None:
         """Ask these networks from now on, wherever labels need a teacher."""
         self.setting = attrs.evolve(self.setting, teachers=asker(teachers))
+
+    def use_execution(self, execution: Execution) -> None:
+        """Run students that are trained alone in this way from now on."""
+        self.setting, self._resident = attrs.evolve(self.setting, execution=execution), None
 
     def train(self, arm: Arm, trial: Trial, on_epoch: OnEpoch) -> Done:
         """Train a trial; test it too where it is known to be chosen.
@@ -91,29 +99,46 @@ class Trainer:
     def train_together(
         self, arm: Arm, trials: Sequence[Trial], folded: bool, on_epoch: OnEpoch
     ) -> list[Done]:
-        """Train trials of an arm at once; where the device's memory does not hold them all, in two halves.
+        """Train trials of an arm at once; where the device's memory does not hold them, half as many.
+
+        What fits is remembered for the arm's other trials.
 
         Raises:
             RunFailed: one line that names the first trial, if a component fails.
         """
+        return self._train_in_parts(arm, trials, folded, _Counted(on_epoch))
+
+    def memory_notes(self) -> tuple[str, ...]:
+        """Return which cohorts were too large for the device, one sentence each."""
+        return tuple(
+            f"Of {arm}, {tried} trials at once did not fit the device's memory; {fit} were trained at once."
+            for arm, (tried, fit) in self.fitting.items()
+        )
+
+    def _train_in_parts(
+        self, arm: Arm, trials: Sequence[Trial], folded: bool, on_epoch: _Counted
+    ) -> list[Done]:
         import torch
 
+        tried, most = self.fitting.get(arm.name, (len(trials), len(trials)))
+        before = on_epoch.done
+        if len(trials) > most:
+            parts = (trials[start : start + most] for start in range(0, len(trials), most))
+            return [done for part in parts for done in self._train_in_parts(arm, part, folded, on_epoch)]
         if len(trials) == 1:
             return [self.train(arm, trials[0], on_epoch)]
         try:
             return self._train_together(arm, trials, folded, on_epoch)
         except torch.OutOfMemoryError:
-            half = len(trials) // 2
+            self.fitting[arm.name] = tried, -(-len(trials) // 2)
         except DDRankError:
             raise
         except Exception as error:  # the plugin boundary: components run in here
             raise RunFailed(f"{arm.name}, {len(trials)} trials at once: {one_line(error)}") from error
         # Outside the handler: what the failed attempt held is free by now.
         torch.cuda.empty_cache()
-        return [
-            *self.train_together(arm, trials[:half], folded, on_epoch),
-            *self.train_together(arm, trials[half:], folded, on_epoch),
-        ]
+        on_epoch.done = before
+        return self._train_in_parts(arm, trials, folded, on_epoch)
 
     def _train_together(
         self, arm: Arm, trials: Sequence[Trial], folded: bool, on_epoch: OnEpoch
@@ -123,7 +148,7 @@ class Trainer:
         # Trials of one repeat have the same images, which are drawn and labelled once.
         sets = {trial.subset_seed: trial for trial in trials}
         drawn = {seed: self.material.of(training, trial, teachers) for seed, trial in sets.items()}
-        networks = [self._student(trial).to(self.device) for trial in trials]
+        networks = [self.fresh(trial) for trial in trials]
         title = f"{arm.name}, {len(trials)} trials at once"
         watches = [
             _Watch(self, network, training, trial, self._epoch_work(arm, trial), on_epoch, title)
@@ -145,24 +170,33 @@ class Trainer:
             folded,
         )
         seconds = (time.perf_counter() - clock) / len(trials)
+        how = f"in a cohort of {len(trials)}, {'folded' if folded else 'vmap'}"
         return [
-            self._done(arm, trial, network, stayed, watch, time.perf_counter() - seconds)
+            self._done(arm, trial, network, stayed, watch, time.perf_counter() - seconds, how)
             for trial, network, stayed, watch in zip(trials, networks, finite, watches, strict=True)
         ]
 
     def _train(self, arm: Arm, trial: Trial, on_epoch: OnEpoch) -> Done:
         clock = time.perf_counter()
         training, data = arm.training, self.material.of(arm.training, trial, self.setting.teachers)
-        network = self._student(trial).to(self.device)
+        network = self.student(trial)
         watch = _Watch(self, network, training, trial, self._epoch_work(arm, trial), on_epoch)
         finite = train(network, data, training, trial.learning_rate, trial.seed, self.setting, watch)
-        return self._done(arm, trial, network, finite, watch, clock)
+        how = f"alone, {self.setting.execution}"
+        return self._done(arm, trial, network, finite, watch, clock, how)
 
     def _epoch_work(self, arm: Arm, trial: Trial) -> float:
         return self.work(arm, trial, training_only=True) / arm.training.epochs
 
     def _done(
-        self, arm: Arm, trial: Trial, network: nn.Module, finite: bool, watch: _Watch, clock: float
+        self,
+        arm: Arm,
+        trial: Trial,
+        network: nn.Module,
+        finite: bool,
+        watch: _Watch,
+        clock: float,
+        how: str,
     ) -> Done:
         """Return what a trained network came to; `clock` is when its training began."""
         training = arm.training
@@ -170,9 +204,9 @@ class Trainer:
         predictions, epoch, best = watch.best if finite else (None, training.epochs, None)
         if self.protocol.test_epochs(training.epochs) and best is None:
             finite = False
-        if finite and self._tests_at_once(arm, trial):
+        if finite and self.tests_at_once(arm, trial):
             predictions = _kept(predict(network, self.material.test, self.setting))
-        if finite and self._chooses_by_validation(trial) and validation is None:
+        if finite and self.chooses_by_validation(trial) and validation is None:
             finite = False
         keeps = finite and predictions is None and trial.phase == "final"
         result = TrialResult(
@@ -182,51 +216,101 @@ class Trainer:
             epoch=epoch,
             diverged=not finite,
             seconds=time.perf_counter() - clock,
+            how=how,
         )
         return Done(trial, result, predictions, _to_host(network) if keeps else None, watch.reported)
 
     def test(self, done: Done) -> Tensor:
         """Return what a trial's last weights predict of the test set, int64 [N] on the CPU, or nothing."""
         assert done.weights is not None
-        network = self._student(done.trial)
+        network = self.student(done.trial)
         network.load_state_dict(done.weights)
-        return _kept(predict(network.to(self.device), self.material.test, self.setting))
+        return _kept(predict(network, self.material.test, self.setting))
 
     def work(self, arm: Arm, trial: Trial, training_only: bool = False) -> float:
         """Return the expected work of a trial, in the time that an image takes forward and backward."""
-        training = arm.training
-        count = {
-            "full": len(self.material.full),
-            "distilled": len(self.prepared.distilled.labels),
-        }.get(training.source, sum(self.prepared.counts))
+        training, count = arm.training, self.images_of(arm)
         steps = -(-count // training.batch_size)
         work = float((count + steps * _STEP_COST) * training.epochs)
         if training_only:
             return work
-        looks = len(self.protocol.test_epochs(training.epochs)) + self._tests_at_once(arm, trial)
-        validated = len(self.material.validation) * self._chooses_by_validation(trial)
+        looks = len(self.protocol.test_epochs(training.epochs)) + self.tests_at_once(arm, trial)
+        validated = len(self.material.validation) * self.chooses_by_validation(trial)
         return work + (looks * len(self.material.test) + validated) * _FORWARD_SHARE
 
+    def images_of(self, arm: Arm) -> int:
+        """Return how many images an epoch of the arm's trials has."""
+        return len(self.material.full) if arm.training.source == "full" else sum(self.prepared.counts)
+
+    def total_work(self) -> float:
+        """Return the expected work of all trials of the plan."""
+        plan = self.plan
+        return sum(
+            self.work(arm, trial)
+            for arm in plan.trained
+            for trial in (
+                *(
+                    trial
+                    for rung in plan.rungs
+                    for trial in plan.first_trials(arm, rung, plan.candidates[: rung.rates])
+                ),
+                *(plan.final_trials(arm, 0.0) if plan.searches_apart(arm) else ()),
+            )
+        )
+
+    def step_work(self, arm: Arm) -> float:
+        """Return the work of one training step of the arm, in the same unit."""
+        return min(arm.training.batch_size, self.images_of(arm)) + _STEP_COST
+
     def _validate(self, network: nn.Module, trial: Trial) -> float | None:
-        if not self._chooses_by_validation(trial):
+        if not self.chooses_by_validation(trial):
             return None
         predictions = predict(network, self.material.validation, self.setting)
         return None if predictions is None else accuracy(predictions, self.material.validation.labels)
 
-    def _chooses_by_validation(self, trial: Trial) -> bool:
+    def chooses_by_validation(self, trial: Trial) -> bool:
         """Return whether a choice still hangs on this trial; final trials of a searched arm are chosen."""
         after_search = trial.arm == "full-hard" and trial.phase == "final"
         return self.plan.validation_share > 0 and not after_search
 
-    def _tests_at_once(self, arm: Arm, trial: Trial) -> bool:
+    def tests_at_once(self, arm: Arm, trial: Trial) -> bool:
         """Return whether this trial is known to be selected before it is trained."""
         if self.protocol.test_epochs(arm.training.epochs):
             return False
         return len(self.plan.candidates) == 1 or (self.plan.searches_apart(arm) and trial.phase == "final")
 
-    def _student(self, trial: Trial) -> nn.Module:
-        real = self.prepared.real
-        return build(self.prepared.config.student.component, real.num_classes, real.image_shape, trial.seed)
+    def student(self, trial: Trial) -> nn.Module:
+        """Return the network of a trial with its initial weights, on the device, ready to be run.
+
+        Where students are compiled it is always the same one: the trial before must be done with it.
+        """
+        execution, network = self.setting.execution, self.fresh(trial)
+        if not execution.compiled:
+            return execution.ready(network)
+        if self._resident is None:
+            self._resident = Resident(execution.ready(self.fresh(trial)))
+        return self._resident.become(network)
+
+    def fresh(self, trial: Trial) -> nn.Module:
+        """Return a network of its own for a trial, with its initial weights, on the device."""
+        real, student = self.prepared.real, self.prepared.config.student.component
+        return build(student, real.num_classes, real.image_shape, trial.seed).to(self.device)
+
+
+class _Counted:
+    """Passes on what epochs report; work that is done again, after want of memory, counts only once."""
+
+    def __init__(self, on_epoch: OnEpoch) -> None:
+        self._on_epoch = on_epoch
+        self.done = 0.0
+        """To be set back to what it was before the work that was lost."""
+        self._reported = 0.0
+
+    def __call__(self, event: EpochFinished) -> None:
+        self.done += event.work
+        new = max(0.0, self.done - self._reported)
+        self._reported += new
+        self._on_epoch(attrs.evolve(event, work=new))
 
 
 class _Watch:

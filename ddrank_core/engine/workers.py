@@ -17,10 +17,11 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
+from ddrank_core.engine.execution import Execution
 from ddrank_core.engine.plan import Arm, Trial
 from ddrank_core.engine.trial import Done, OnEpoch, Trainer
 from ddrank_core.errors import RunFailed
@@ -28,6 +29,8 @@ from ddrank_core.events import EpochFinished
 
 if TYPE_CHECKING:
     import torch
+
+_Result = TypeVar("_Result")
 
 _PR_SET_PDEATHSIG = 1
 """From Linux's prctl.h."""
@@ -69,6 +72,16 @@ class Workers:
         self._context = get_context("fork")
         self._events: Any = self._context.SimpleQueue()
         self._pool: ProcessPoolExecutor | None = None
+        self.execution = trainer.setting.execution
+        """How students are run from now on."""
+
+    def choose(self, choose: Callable[[Trainer], _Result]) -> _Result:
+        """Return what `choose`, a function of a module, finds with the trainer of one of the processes.
+
+        What compiles a network does not belong in the parent: it starts threads, and then nothing can fork.
+        """
+        with self.running() as pool:
+            return pool.submit(_choose, choose).result()
 
     def train(
         self, arm: Arm, trials: Sequence[Trial], on_epoch: OnEpoch, finished: Callable[[Done], None]
@@ -78,8 +91,11 @@ class Workers:
         Raises:
             RunFailed: the first trial's that fails; the others are stopped.
         """
-        with self._running() as pool:
-            futures = {pool.submit(_train, arm.name, trial): place for place, trial in enumerate(trials)}
+        with self.running() as pool:
+            futures = {
+                pool.submit(_train, self.execution, arm.name, trial): place
+                for place, trial in enumerate(trials)
+            }
             found: dict[int, Done] = {}
             pending: set[Future[Done]] = set(futures)
             while pending:
@@ -95,8 +111,8 @@ class Workers:
         """Return the test predictions of trials that were trained, by their weights."""
         import torch
 
-        with self._running() as pool:
-            futures = [pool.submit(_test, _with_arrays(done)) for done in dones]
+        with self.running() as pool:
+            futures = [pool.submit(_test, self.execution, _with_arrays(done)) for done in dones]
             return [torch.from_numpy(future.result()) for future in futures]
 
     def close(self) -> None:
@@ -112,7 +128,8 @@ class Workers:
             process.join()
 
     @contextmanager
-    def _running(self) -> Iterator[ProcessPoolExecutor]:
+    def running(self) -> Iterator[ProcessPoolExecutor]:
+        """Lend the processes; an error inside stops them."""
         if self._pool is None:
             global _TRAINER, _EVENTS
             # Forked processes find here what could not be sent: components and mapped files among it.
@@ -148,15 +165,25 @@ def _start() -> None:
     torch.set_num_threads(1)
 
 
-def _train(arm: str, trial: Trial) -> Done:
+def _trainer(execution: Execution | None = None) -> Trainer:
     assert _TRAINER is not None
-    (chosen,) = (one for one in _TRAINER.plan.arms if one.name == arm)
-    return _with_arrays(_TRAINER.train(chosen, trial, _Reporter()))
+    if execution is not None and execution != _TRAINER.setting.execution:
+        _TRAINER.use_execution(execution)
+    return _TRAINER
 
 
-def _test(done: Done) -> Any:
-    assert _TRAINER is not None
-    return _TRAINER.test(_with_tensors(done)).numpy()
+def _choose(choose: Callable[[Trainer], _Result]) -> _Result:
+    return choose(_trainer())
+
+
+def _train(execution: Execution, arm: str, trial: Trial) -> Done:
+    trainer = _trainer(execution)
+    (chosen,) = (one for one in trainer.plan.arms if one.name == arm)
+    return _with_arrays(trainer.train(chosen, trial, _Reporter()))
+
+
+def _test(execution: Execution, done: Done) -> Any:
+    return _trainer(execution).test(_with_tensors(done)).numpy()
 
 
 class _Reporter:

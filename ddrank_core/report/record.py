@@ -28,6 +28,7 @@ TRIAL_FIELDS = (
     "diverged",
     "seconds",
     "reused",
+    "how",
 )
 """What the record and `trials.csv` say of each trial, in this order."""
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from functools import partial
 
 import attrs
 
+from ddrank_core.asked import Asked
 from ddrank_core.engine.bench import forecast as expected
 from ddrank_core.engine.bench.arithmetic import Peak, matmul_peak
+from ddrank_core.engine.bench.choose import choose
 from ddrank_core.engine.bench.forecast import Forecast, TeacherForecast
 from ddrank_core.engine.bench.pace import (
-    AtOnce,
     Pace,
     PredictionPace,
     asked_teachers,
+    processes,
     ready_trainer,
     time_arm,
     time_student_test,
@@ -25,6 +28,8 @@ from ddrank_core.engine.device import describe, deterministic, keep_freed_memory
 from ddrank_core.engine.keys import Keys
 from ddrank_core.engine.prepared import Prepared
 from ddrank_core.engine.teachers import ReadyTeacher
+from ddrank_core.engine.trial import Trainer
+from ddrank_core.engine.workers import Workers
 from ddrank_core.errors import DDRankError, RunFailed, one_line
 from ddrank_core.store import TrialStore, cache_folder
 
@@ -55,7 +60,7 @@ def measurements(runs: Sequence[Prepared], *, forecast: bool) -> int:
 
 
 def measure(
-    runs: Sequence[Prepared], at_once: AtOnce, done: Report, *, forecast: bool, budget: float
+    runs: Sequence[Prepared], asked: Asked, done: Report, *, forecast: bool, budget: float
 ) -> Figures:
     """Measure runs of one student: the device's peak, every arm's training, the test.
 
@@ -68,7 +73,7 @@ def measure(
     keep_freed_memory(runs[-1].device)
     with deterministic(runs[-1].device):
         try:
-            return _measure(runs, at_once, done, forecast, budget)
+            return _measure(runs, asked, done, forecast, budget)
         except DDRankError:
             raise
         except Exception as error:  # components and the device raise what they like
@@ -76,20 +81,20 @@ def measure(
 
 
 def _measure(
-    runs: Sequence[Prepared], at_once: AtOnce, done: Report, with_forecast: bool, budget: float
+    runs: Sequence[Prepared], asked: Asked, done: Report, with_forecast: bool, budget: float
 ) -> Figures:
     last = runs[-1]
-    workers = at_once.processes(last)
-    trainer = ready_trainer(last)
+    workers = processes(asked, last)
+    trainer = _ready(last, asked)
     # Not with the threads that small steps get: it is the device's.
     peak = matmul_peak(trainer, workers, budget / 2)
     done()
     trainings: list[Pace] = []
     for run in runs:
-        trainings += _trainings(run, at_once, done, budget, alone=len(runs) == 1)
+        trainings += _trainings(run, asked, done, budget, alone=len(runs) == 1)
     with threads_for(last.device, last.step_activations, alone=workers == 1):
         device = describe(last.device, workers)
-        test = time_student_test(trainer, at_once, budget)
+        test = time_student_test(trainer, asked, budget)
     done()
     return Figures(
         name=last.config.name,
@@ -105,12 +110,26 @@ def _measure(
     )
 
 
-def _trainings(run: Prepared, at_once: AtOnce, done: Report, budget: float, alone: bool) -> list[Pace]:
-    trainer = ready_trainer(run)
+def _ready(run: Prepared, asked: Asked) -> Trainer:
+    """Return a run's trainer, that runs its students as the run will choose to."""
+    trainer, workers = ready_trainer(run), processes(asked, run)
+    pick = partial(choose, asked=asked.compile, work=trainer.total_work(), processes=workers)
+    with threads_for(run.device, run.step_activations, alone=workers == 1):
+        if workers == 1:
+            choice = pick(trainer)
+        else:
+            with closing(Workers(trainer, workers)) as pool:
+                choice = pool.choose(pick)
+    trainer.use_execution(choice.execution)
+    return trainer
+
+
+def _trainings(run: Prepared, asked: Asked, done: Report, budget: float, alone: bool) -> list[Pace]:
+    trainer = _ready(run, asked)
     paces = []
-    with threads_for(run.device, run.step_activations, alone=at_once.processes(run) == 1):
+    with threads_for(run.device, run.step_activations, alone=processes(asked, run) == 1):
         for arm in run.plan.trained:
-            pace = time_arm(trainer, arm, at_once, budget)
+            pace = time_arm(trainer, arm, asked, budget)
             paces.append(pace if alone else attrs.evolve(pace, name=run.config.name))
             done()
     return paces

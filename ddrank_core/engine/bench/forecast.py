@@ -13,7 +13,7 @@ from ddrank_core.engine.bench.pace import Pace, PredictionPace, asked_teachers
 from ddrank_core.engine.keys import Keys
 from ddrank_core.engine.plan import Arm, Trial, asks_teachers
 from ddrank_core.engine.prepared import Prepared
-from ddrank_core.engine.run import _fits
+from ddrank_core.engine.run import fits_test
 from ddrank_core.engine.seed import derive
 from ddrank_core.engine.teachers import ReadyTeacher, make_teacher
 from ddrank_core.engine.train import build
@@ -160,7 +160,7 @@ class _Look:
             batches.append(batch)
             chosen = tuple(found) if batch.missing == 0 else None
         if chosen is None:
-            known_before = self._trainer._tests_at_once(arm, batches[-1].example)
+            known_before = self._trainer.tests_at_once(arm, batches[-1].example)
             scored = known_before or self._trainer.protocol.test_epochs(arm.training.epochs)
             return Left(arm=arm, batches=tuple(batches), again=0, tests=0 if scored else plan.repeats)
         due = [one for one in chosen if self._outcomes[one].predictions is None and not one.diverged]
@@ -191,7 +191,7 @@ class _Look:
             return None
         key = self._keys.of_trial(self._arm, trial, self._teachers or ())
         stored = self._store.get(key)
-        if stored is None or not _fits(stored.predictions, len(self._trainer.material.test)):
+        if stored is None or not fits_test(stored.predictions, len(self._trainer.material.test)):
             return None
         result = TrialResult(**identity(trial), **stored.outcome, reused=True)
         self._outcomes[result] = stored
@@ -264,8 +264,8 @@ def _images(trainer: Trainer, arm: Arm, trial: Trial, pace: Pace) -> int:
 
 def _asked_images(trainer: Trainer, arm: Arm, trial: Trial) -> int:
     """Return how many validation and test images a trial is asked about as part of it."""
-    looks = len(trainer.protocol.test_epochs(arm.training.epochs)) + trainer._tests_at_once(arm, trial)
-    validated = len(trainer.material.validation) * trainer._chooses_by_validation(trial)
+    looks = len(trainer.protocol.test_epochs(arm.training.epochs)) + trainer.tests_at_once(arm, trial)
+    validated = len(trainer.material.validation) * trainer.chooses_by_validation(trial)
     return looks * len(trainer.material.test) + validated
 
 

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from ddrank_core.asked import Asked
 from ddrank_core.engine.bench.arithmetic import forward_flops, training_flops
 from ddrank_core.engine.bench.laps import Spread
 from ddrank_core.engine.bench.timing import Students, Timed, in_workers, time_epochs, time_predictions
 from ddrank_core.engine.cohorts import Cohorts
+from ddrank_core.engine.execution import AS_IT_IS, Execution
 from ddrank_core.engine.plan import Arm, Training, Trial, asks_teachers
 from ddrank_core.engine.prepared import Prepared
 from ddrank_core.engine.seed import derive
@@ -28,16 +30,9 @@ BUDGET = 3.0
 """Seconds for the laps of one training or test; its warm-up comes on top, and one long lap may exceed it."""
 
 
-@attrs.frozen(kw_only=True)
-class AtOnce:
-    """How many trials a run is asked to train at once; None leaves it to the device."""
-
-    workers: int | None = None
-    cohort: int | None = None
-
-    def processes(self, prepared: Prepared) -> int:
-        """Return the number of processes."""
-        return count_workers(self.workers, prepared.device, prepared.step_activations)
+def processes(asked: Asked, prepared: Prepared) -> int:
+    """Return in how many processes a run trains."""
+    return count_workers(asked.workers, prepared.device, prepared.step_activations)
 
 
 @attrs.frozen(kw_only=True)
@@ -64,6 +59,8 @@ class Pace:
     flops_per_image: float
     """Forward and backward, teachers that are asked about every view included."""
     laps: int
+    execution: Execution = AS_IT_IS
+    """How its students are run that are trained alone."""
 
     @property
     def at_once(self) -> int:
@@ -142,20 +139,22 @@ def stand_in(prepared: Prepared, teacher: Teacher) -> nn.Module:
 # -- trials ------------------------------------------------------------------------------------
 
 
-def time_arm(trainer: Trainer, arm: Arm, at_once: AtOnce, budget: float) -> Pace:
+def time_arm(trainer: Trainer, arm: Arm, asked: Asked, budget: float) -> Pace:
     """Time the epochs of an arm's first trials, as many at once as a run trains."""
-    plan, workers = trainer.plan, at_once.processes(trainer.prepared)
-    trials = plan.first_trials(arm, plan.rungs[0], plan.candidates)
+    plan, workers = trainer.plan, processes(asked, trainer.prepared)
+    trials, way = plan.first_trials(arm, plan.rungs[0], plan.candidates), trainer.setting.execution
     if workers > 1:
         found = in_workers(trainer, workers, lambda: _time_trials(trainer, arm, trials[:1], False, budget))
-        return _pace(arm.name, arm.training, found, workers, 1, _arm_flops(trainer, arm, trials[:1]))
-    cohorts = Cohorts(trainer, at_once.cohort)
+        flops = _arm_flops(trainer, arm, trials[:1])
+        return _pace(arm.name, arm.training, found, workers, 1, flops, way)
+    cohorts = Cohorts(trainer, asked.cohort)
     group = cohorts.split(arm, trials)[0]
     if len(group) > 1:
         group, timed = _time_cohort(trainer, arm, group, cohorts.probe(arm, group[0]).folded, budget)
     else:
         timed = _time_trials(trainer, arm, group, False, budget)
-    pace = _pace(arm.name, arm.training, [timed], 1, len(group), _arm_flops(trainer, arm, group))
+    flops = _arm_flops(trainer, arm, group)
+    pace = _pace(arm.name, arm.training, [timed], 1, len(group), flops, way)
     if len(group) == 1:
         return pace
     alone = _time_trials(trainer, arm, group[:1], False, budget)
@@ -187,8 +186,9 @@ def _time_trials(trainer: Trainer, arm: Arm, trials: Sequence[Trial], folded: bo
         sets = {trial.subset_seed: trial for trial in trials}
         teachers = trainer.setting.teachers
         drawn = {seed: trainer.material.of(arm.training, trial, teachers) for seed, trial in sets.items()}
+        alone = len(trials) == 1
         return Students(
-            networks=[trainer._student(trial).to(trainer.device) for trial in trials],
+            networks=[trainer.student(trials[0])] if alone else [trainer.fresh(trial) for trial in trials],
             data=[drawn[trial.subset_seed] for trial in trials],
             rates=[trial.learning_rate for trial in trials],
             seeds=[trial.seed for trial in trials],
@@ -198,13 +198,13 @@ def _time_trials(trainer: Trainer, arm: Arm, trials: Sequence[Trial], folded: bo
     return time_epochs(make, arm.training, trainer.setting, budget)
 
 
-def time_student_test(trainer: Trainer, at_once: AtOnce, budget: float) -> PredictionPace:
+def time_student_test(trainer: Trainer, asked: Asked, budget: float) -> PredictionPace:
     """Time test passes of a student, in as many processes as a run tests in."""
-    plan, workers = trainer.plan, at_once.processes(trainer.prepared)
+    plan, workers = trainer.plan, processes(asked, trainer.prepared)
     trial = plan.first_trials(plan.trained[0], plan.rungs[0], plan.candidates)[0]
 
     def work() -> Timed:
-        network = trainer._student(trial).to(trainer.device)
+        network = trainer.student(trial)
         return time_predictions(network, trainer.material.test, trainer.setting, budget)
 
     return _prediction_pace("test", in_workers(trainer, workers, work), workers)
@@ -246,7 +246,13 @@ def time_teacher_test(trainer: Trainer, teacher: Teacher, budget: float) -> Pred
 
 
 def _pace(
-    name: str, training: Training, found: Sequence[Timed], workers: int, cohort: int, flops: float
+    name: str,
+    training: Training,
+    found: Sequence[Timed],
+    workers: int,
+    cohort: int,
+    flops: float,
+    execution: Execution = AS_IT_IS,
 ) -> Pace:
     seconds = [lap for one in found for lap in one.seconds]
     return Pace(
@@ -262,6 +268,7 @@ def _pace(
         start_seconds=max(one.start for one in found),
         flops_per_image=flops,
         laps=len(seconds),
+        execution=execution,
     )
 
 

@@ -176,7 +176,7 @@ def in_workers(trainer: Trainer, count: int, work: Callable[[], _Result]) -> lis
     # Forked processes find here what could not be sent.
     _WORK, _START = work, get_context("fork").Barrier(count)
     try:
-        with closing(Workers(trainer, count)) as workers, workers._running() as pool:
+        with closing(Workers(trainer, count)) as workers, workers.running() as pool:
             return [future.result() for future in [pool.submit(_work) for _ in range(count)]]
     finally:
         _WORK = _START = None

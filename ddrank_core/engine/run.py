@@ -139,12 +139,7 @@ class _Run:
             protocol=protocol_record(self.prepared),
             data=data_record(self.prepared, self.keys.train),
             device=self._described(),
-            notes=(
-                *notes(self.prepared, arms, trials),
-                *self.cohorts.notes(),
-                *self.trainer.memory_notes(),
-                *self._choice_notes(),
-            ),
+            notes=(*notes(self.prepared, arms, trials), *self._training_notes()),
             started=started.isoformat(timespec="seconds"),
             seconds=time.perf_counter() - clock,
         )
@@ -239,8 +234,10 @@ class _Run:
             self.choice = pick(self.trainer)
             self.trainer.use_execution(self.choice.execution)
 
-    def _choice_notes(self) -> tuple[str, ...]:
-        return (self.choice.note,) if self.choice is not None and self.choice.note else ()
+    def _training_notes(self) -> tuple[str, ...]:
+        """Return what was not trained as it might have been, and why."""
+        chosen = (self.choice.note,) if self.choice is not None and self.choice.note else ()
+        return (*self.cohorts.notes(), *self.trainer.memory_notes(), *chosen)
 
     def _pool(self) -> Workers:
         """Return the pool; it is made after the teachers, which its processes inherit."""

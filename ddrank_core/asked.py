@@ -18,4 +18,4 @@ class Asked:
     cohort: int | None = None
     """Trials that one process trains as one computation."""
     compile: Compile = "auto"
-    """Whether students that are trained alone on a CPU are compiled."""
+    """Whether students that are trained alone on a CPU are compiled, and cohorts captured on a GPU."""

@@ -34,7 +34,7 @@ from ddrank_core.structure import Chosen, Structurer, plain
 
 ScoreName = Literal["hlr", "ior", "ior_hlr", "lrs", "ars"]
 SCORES: tuple[ScoreName, ...] = get_args(ScoreName)
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "tf32", "bf16"]
 
 
 def _name_fault(name: str) -> str | None:
@@ -186,7 +186,10 @@ class RunConfig:
         minimum=0,
         below=2**63,
     )
-    precision: Precision = parameter("bf16 needs a CUDA device", default="fp32")
+    precision: Precision = parameter(
+        "of forward and backward passes in training; fp32: without TF32. tf32 and bf16 need a CUDA device",
+        default="fp32",
+    )
 
     def each_student(self) -> tuple[RunConfig, ...]:
         """Return one config for each student, itself where there is one."""
@@ -255,7 +258,10 @@ class TeacherConfig:
     )
     whitening: Whitening | None = parameter("ZCA whitening of every image", default=None)
     seed: int = parameter("seeds weights, order and augmentation", default=0, minimum=0, below=2**63)
-    precision: Precision = parameter("bf16 needs a CUDA device", default="fp32")
+    precision: Precision = parameter(
+        "of forward and backward passes in training; fp32: without TF32. tf32 and bf16 need a CUDA device",
+        default="fp32",
+    )
 
 
 def load_run(path: Path, registry: Registry, overrides: Sequence[str] = ()) -> RunConfig:

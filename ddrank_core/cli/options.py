@@ -33,7 +33,7 @@ _OF_TRIALS = (
         type=click.Choice(["auto", "on", "off"]),
         default="auto",
         show_default=True,
-        help="Compile the network on a CPU; auto tries it where a run is long.",
+        help="Compile networks on a CPU, capture graphs on a GPU; auto where it pays.",
     ),
 )
 

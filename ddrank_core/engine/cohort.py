@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from ddrank_core.engine.capture import Capture, NotRecorded, Replays, Tensors
+from ddrank_core.engine.cohort_views import Batch, Shown, targets_of, tensors_of
+from ddrank_core.engine.device import tf32
 from ddrank_core.engine.folded import Folded
 from ddrank_core.engine.images import ImageSet
 from ddrank_core.engine.plan import Training, replays_views
 from ddrank_core.engine.stack import Stack, Vmapped
 from ddrank_core.engine.stacked_optimizers import StackedOptimizer, stacked_optimizer
-from ddrank_core.engine.train import DIVERGENCE_CHECK_EPOCHS, Setting, autocast, epoch_views, widened
+from ddrank_core.engine.train import DIVERGENCE_CHECK_EPOCHS, Setting, widened
 from ddrank_core.protocols import Loss
-from ddrank_core.types import Mixing, Targets, View
+from ddrank_core.types import Targets
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-Batch = tuple["Tensor", Targets]
-"""Images [T, B, C, H, W] and their targets, whose tensors are [T, B, ...]."""
-
-_TARGETS = ("hard", "partner_hard", "weight", "soft", "partner_soft")
 SLOW = "There is a performance drop because we have not yet implemented the batching rule for "
 """How torch's warning begins, before the operation's name."""
+STEPS_AT_ONCE = 16
+"""Steps of an epoch that are captured as one, where views are captured too. One launch for so many costs
+nothing beside them; a graph of all steps on a large set would have too many kernels."""
 
 
 # -- training ----------------------------------------------------------------------------------
@@ -41,6 +43,7 @@ def train_cohort(
     setting: Setting,
     after_epoch: Callable[[int], None],
     folded: bool = False,
+    capture: Capture | None = None,
 ) -> list[bool]:
     """Train T networks in place, each on its own data, rate and seed; return which stayed finite.
 
@@ -50,9 +53,9 @@ def train_cohort(
     At `after_epoch(epoch)` the networks are what the epoch made of them.
 
     Trials of one seed and the same data (they differ in their rate) share their views, and their teachers'
-    labels. Nothing in an epoch waits for the device. What a CUDA graph can replay is `backward` and
-    the optimiser's step, at a fixed batch; making views takes the host, since augmentations may choose by
-    the host's generator, and their device generators would have to be registered with the graph.
+    labels. Nothing in an epoch waits for the device. With a `capture`, the steps are recorded and replayed,
+    to the last bit the same; where that turns out to be impossible, `capture` says why, and the training
+    goes on without.
 
     Raises:
         ValueError: if the trials are not of one kind.
@@ -63,7 +66,7 @@ def train_cohort(
     stack = Stack(networks)
     try:
         with _silent_fallbacks():
-            return _train(stack, data, training, rates, seeds, setting, after_epoch, folded)
+            return _train(stack, data, training, rates, seeds, setting, after_epoch, folded, capture)
     finally:
         stack.release()
 
@@ -77,24 +80,133 @@ def _train(
     setting: Setting,
     after_epoch: Callable[[int], None],
     folded: bool,
+    capture: Capture | None,
 ) -> list[bool]:
     import torch
 
-    forward = Folded(stack) if folded else Vmapped(stack)
     optimizer = stacked_optimizer(training.optimizer.component, stack.trained)
     rates = _rates(training, base_rates, optimizer)
     finite = torch.ones(len(seeds), dtype=torch.bool, device=setting.device)
-    for epoch, batches in enumerate(_batches(data, training, seeds, setting)):
-        optimizer.set_rates(rates[epoch])
-        for images, targets in batches:
-            losses = backward(forward, images, targets, training, setting)
-            optimizer.step()
-            finite &= losses.isfinite()
-        if (epoch + 1) % DIVERGENCE_CHECK_EPOCHS == 0 and not finite.any().item():
-            break
-        after_epoch(epoch + 1)
+    step = _Step(Folded(stack) if folded else Vmapped(stack), optimizer, training, setting, finite)
+    shown = Shown(data, training, seeds, setting)
+    captures = capture is not None and capture.failed is None and not replays_views(training)
+    epochs = _captured(step, shown, capture) if captures and capture is not None else _uncaptured(step, shown)
+    with closing(epochs):
+        for epoch in range(training.epochs):
+            optimizer.set_rates(rates[epoch])
+            next(epochs)
+            if (epoch + 1) % DIVERGENCE_CHECK_EPOCHS == 0 and not finite.any().item():
+                break
+            after_epoch(epoch + 1)
     found: list[bool] = finite.tolist()
     return found
+
+
+@attrs.frozen(eq=False)
+class _Step:
+    """A training step of all trials: it changes tensors in place, and waits for nothing."""
+
+    forward: Callable[[Tensor], Tensor]
+    optimizer: StackedOptimizer
+    training: Training
+    setting: Setting
+    finite: Tensor
+    """bool [T]: which trials' losses have stayed finite."""
+
+    def __call__(self, batch: Batch) -> None:
+        losses = backward(self.forward, *batch, self.training, self.setting)
+        self.optimizer.step()
+        self.finite.logical_and_(losses.isfinite())
+
+
+def _uncaptured(step: _Step, shown: Shown) -> Generator[None]:
+    """Train for an epoch at each turn."""
+    for batches in shown.epochs():
+        for batch in batches:
+            step(batch)
+        yield
+
+
+def _captured(step: _Step, shown: Shown, capture: Capture) -> Generator[None]:
+    """Train for an epoch at each turn, by replaying steps as far as they can be recorded."""
+    import torch
+
+    with closing(_Recorded(step, shown, capture)) as recorded:
+        for order in shown.orders():
+            for part in torch.split(order, step.training.batch_size * STEPS_AT_ONCE, dim=1):
+                recorded.steps(part)
+            recorded.turn()
+            yield
+
+
+class _Recorded:
+    """The steps of a cohort, replayed: with the making of their views, or else without, or else not at all.
+
+    Views cannot be part of it where they depend on draws of the host, or stay there: a replay runs no Python.
+    """
+
+    def __init__(self, step: _Step, shown: Shown, capture: Capture) -> None:
+        self._step, self._shown, self._capture = step, shown, capture
+        self._replays = Replays(capture.recorder(), shown.generators)
+
+    def steps(self, order: Tensor) -> None:
+        """Take the steps of a part of an epoch, whose images are `order` [S, n]."""
+        if self._capture.failed is None and self._capture.views and self._shown.are_resident:
+            before = self._shown.host_states()
+            if self._with_views(order):
+                self._capture.views = _equal(before, self._shown.host_states())
+                return
+        for batch in self._shown.batches(order):
+            if self._capture.failed is not None or not self._without_views(batch):
+                self._step(batch)
+
+    def _with_views(self, order: Tensor) -> bool:
+        """Return whether the steps were taken, by a replay or to be recorded next time."""
+
+        def work(tensors: Tensors) -> None:
+            for batch in self._shown.batches(tensors["order"]):
+                self._step(batch)
+
+        try:
+            self._replays(work, {"order": order})
+        except NotRecorded:
+            self._step.optimizer.forget()
+            self._capture.views = False
+            return False
+        return True
+
+    def _without_views(self, batch: Batch) -> bool:
+        """Return whether the step was taken, by a replay or to be recorded next time."""
+        images, targets = batch
+        kind, temperature = targets.soft_kind, targets.soft_temperature
+
+        def work(tensors: Tensors) -> None:
+            # Of the recording's own tensors: it must not keep those of one batch.
+            given = {name: tensor for name, tensor in tensors.items() if name != "images"}
+            self._step((tensors["images"], targets_of(given, kind, temperature)))
+
+        tensors = {"images": images, **tensors_of(targets)}
+        try:
+            self._replays(work, tensors, kind, temperature)
+        except NotRecorded as error:
+            self._step.optimizer.forget()
+            self._capture.failed = str(error)
+            return False
+        return True
+
+    def turn(self) -> None:
+        """End an epoch."""
+        self._replays.turn()
+
+    def close(self) -> None:
+        """Free the recordings."""
+        self._replays.close()
+
+
+def _equal(some: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
+    import torch
+
+    return all(torch.equal(one, other) for one, other in zip(some, others, strict=True))
 
 
 def _rates(training: Training, base_rates: Sequence[float], optimizer: StackedOptimizer) -> Tensor:
@@ -123,16 +235,29 @@ def backward(
     count = images.shape[1]
     size = min(training.micro_batch or count, count)
     total = torch.zeros((), device=images.device)
-    for start in range(0, count, size):
-        part = slice(start, start + size)
-        with autocast(setting):
-            logits = widened(forward(images[:, part]))
-        losses = _losses(training.loss.component, logits, targets, part)
-        if size < count:
-            losses = losses * (logits.shape[1] / count)
-        torch.autograd.backward(losses.sum())
-        total = total + losses.detach()
+    with tf32(setting.precision == "tf32"):
+        for start in range(0, count, size):
+            part = slice(start, start + size)
+            with _autocast(setting):
+                logits = widened(forward(images[:, part]))
+            losses = _losses(training.loss.component, logits, targets, part)
+            if size < count:
+                losses = losses * (logits.shape[1] / count)
+            torch.autograd.backward(losses.sum())
+            total = total + losses.detach()
     return total
+
+
+def _autocast(setting: Setting) -> Any:
+    """Return the context that a forward pass runs in: as in `train`, but weights are cast anew at every use.
+
+    Torch's cache of them would outlive a capture, and hold the weights of its step for good.
+    """
+    import torch
+
+    if setting.precision != "bf16":
+        return nullcontext()
+    return torch.autocast(setting.device.type, dtype=torch.bfloat16, cache_enabled=False)
 
 
 def _losses(loss: Loss, logits: Tensor, targets: Targets, part: slice) -> Tensor:
@@ -140,20 +265,11 @@ def _losses(loss: Loss, logits: Tensor, targets: Targets, part: slice) -> Tensor
     from torch.func import vmap
 
     def one(logits: Tensor, tensors: dict[str, Tensor]) -> Tensor:
-        return loss(logits, _evolved(targets, tensors))
+        return loss(logits, targets_of(tensors, targets.soft_kind, targets.soft_temperature))
 
-    tensors = {name: tensor[:, part] for name, tensor in _given(targets).items()}
+    tensors = {name: tensor[:, part] for name, tensor in tensors_of(targets).items()}
     losses: Tensor = vmap(one)(logits, tensors)
     return losses
-
-
-def _given(targets: Targets) -> dict[str, Tensor]:
-    return {name: tensor for name in _TARGETS if (tensor := getattr(targets, name)) is not None}
-
-
-def _evolved(targets: Targets, tensors: dict[str, Tensor]) -> Targets:
-    changes: dict[str, Any] = dict(tensors)
-    return attrs.evolve(targets, **changes)
 
 
 @contextmanager
@@ -162,112 +278,6 @@ def _silent_fallbacks() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=SLOW)
         yield
-
-
-# -- batches -----------------------------------------------------------------------------------
-
-
-def _batches(
-    data: Sequence[ImageSet], training: Training, seeds: Sequence[int], setting: Setting
-) -> Iterator[Iterator[Batch]]:
-    """Yield, for each epoch, the batches of all trials; views that several trials share are made once."""
-    import torch
-
-    firsts, places = _shared(data, seeds, replays_views(training))
-    where = torch.tensor(places, device=setting.device)
-    streams = [epoch_views(data[first], training, seeds[first], setting) for first in firsts]
-    for epoch in zip(*streams, strict=True):
-        yield (batch(views, where, training, setting) for views in zip(*epoch, strict=True))
-
-
-def _shared(data: Sequence[ImageSet], seeds: Sequence[int], replayed: bool) -> tuple[list[int], list[int]]:
-    """Return the first trial of each stream of views, and the place among these of every trial's stream."""
-    firsts: list[int] = []
-    places: list[int] = []
-    for trial, images in enumerate(data):
-        place = next(
-            (
-                place
-                for place, first in enumerate(firsts)
-                if (replayed or seeds[first] == seeds[trial]) and _same(data[first], images)
-            ),
-            len(firsts),
-        )
-        firsts += [trial] if place == len(firsts) else []
-        places.append(place)
-    return firsts, places
-
-
-def _same(one: ImageSet, other: ImageSet) -> bool:
-    """Return whether two sets hold the same; tensors are compared where they are not the very same."""
-    import torch
-
-    if one is other:
-        return True
-    for field in attrs.fields(ImageSet):
-        mine, theirs = getattr(one, field.name), getattr(other, field.name)
-        if mine is theirs:
-            continue
-        if isinstance(mine, torch.Tensor) and isinstance(theirs, torch.Tensor):
-            if mine.dtype != theirs.dtype or not torch.equal(mine, theirs):
-                return False
-        elif mine != theirs:
-            return False
-    return True
-
-
-def batch(views: Sequence[View], where: Tensor, training: Training, setting: Setting) -> Batch:
-    """Return the batch of all trials; `where` int64 [T] says which view is whose.
-
-    Labels are given, and teachers asked, for all views in one call.
-    """
-    targets = training.labels.component(_joined(views), setting.teachers)
-
-    def spread(tensor: Tensor) -> Tensor:
-        parts = tensor.reshape(len(views), -1, *tensor.shape[1:])
-        return parts if len(views) == len(where) else parts.index_select(0, where)
-
-    tensors = {name: spread(tensor) for name, tensor in _given(targets).items()}
-    return spread(_joined_images(views)), _evolved(targets, tensors)
-
-
-def _joined(views: Sequence[View]) -> View:
-    """Return the views of several trials as one batch."""
-    import torch
-
-    softs = [view.soft for view in views if view.soft is not None]
-    return attrs.evolve(
-        views[0],
-        images=_joined_images(views),
-        hard=torch.cat([view.hard for view in views]),
-        soft=torch.cat(softs) if softs else None,
-        mixing=_joined_mixing(views),
-    )
-
-
-def _joined_images(views: Sequence[View]) -> Tensor:
-    import torch
-
-    return torch.cat([view.images for view in views])
-
-
-def _joined_mixing(views: Sequence[View]) -> Mixing | None:
-    import torch
-
-    if all(view.mixing is None for view in views):
-        return None
-    mixings = [view.mixing or _unmixed(view) for view in views]
-    offset = len(views[0].hard)
-    partners = [mixing.partner + place * offset for place, mixing in enumerate(mixings)]
-    return Mixing(torch.cat(partners), torch.cat([mixing.weight for mixing in mixings]))
-
-
-def _unmixed(view: View) -> Mixing:
-    """Return the mixing of a view, among others that are mixed, that is not."""
-    import torch
-
-    device = view.hard.device
-    return Mixing(torch.arange(len(view.hard), device=device), torch.ones(len(view.hard), device=device))
 
 
 def _check(

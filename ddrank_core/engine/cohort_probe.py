@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import attrs
 
-from ddrank_core.engine.cohort import SLOW, backward, batch
+from ddrank_core.engine.capture import Capture, Recorder
+from ddrank_core.engine.cohort import SLOW, backward, train_cohort
+from ddrank_core.engine.cohort_views import batch
 from ddrank_core.engine.folded import Folded
 from ddrank_core.engine.images import ImageSet
 from ddrank_core.engine.plan import Training, replays_views
@@ -26,6 +29,12 @@ if TYPE_CHECKING:
 
 _TOLERANCE = 1e-9
 _TRIED_IMAGES, _TRIED_RATES = 8, (1e-4, 2e-4)
+_CAPTURED_TOLERANCE = {"rtol": 1e-5, "atol": 1e-6}
+_CAPTURED_RATES, _CAPTURED_SEEDS = (1e-3, 2e-3, 5e-3), (0, 0, 1)
+"""Of three trials, two of which share their views."""
+_CAPTURED_EPOCHS = 5
+"""The first tries to make views on the device alone, the second is done as it is where that cannot be, the
+third is recorded; a number that was frozen then is seen in the fourth."""
 
 
 @attrs.frozen(kw_only=True)
@@ -38,6 +47,8 @@ class Probe:
     """Whether the networks may run as one wide network."""
     slow: tuple[str, ...] = ()
     """Operations that torch cannot batch, and computes trial by trial."""
+    capture: Capture | None = None
+    """How the steps are captured on CUDA; None where nobody would."""
 
 
 def probe(network: nn.Module, training: Training, sample: ImageSet, setting: Setting) -> Probe:
@@ -60,6 +71,90 @@ def probe(network: nn.Module, training: Training, sample: ImageSet, setting: Set
         if found.reason is not None:
             found = _compare(_pair(network, setting), tried, data, setting, expected, folded=False)
         return found
+
+
+def try_capture(
+    network: nn.Module,
+    training: Training,
+    sample: ImageSet,
+    setting: Setting,
+    folded: bool,
+    recorder: Callable[[], Recorder],
+) -> Capture:
+    """Return how a cohort's steps can be captured: tried on copies and a few images, and compared.
+
+    In the training's own precision, with its teachers; with a last batch that is smaller, if there are
+    enough images. What comes out must agree to float32's rounding with what comes out uncaptured.
+    """
+    import torch
+
+    tried, few = _captured_training(training, len(sample)), sample.part(_first(sample))
+    train = partial(_throwaway, network, few, tried, setting, folded)
+    capture = Capture(recorder)
+    with torch.random.fork_rng(devices=[setting.device] if setting.device.type == "cuda" else []):
+        try:
+            expected = train(None)
+            fault = _difference(expected, train(capture))
+            if fault is not None and capture.views:
+                capture = Capture(recorder, views=False)
+                fault = _difference(expected, train(capture))
+        except Exception as error:  # the plugin boundary: components run in here, and so does CUDA
+            fault = one_line(error)
+    capture.failed = capture.failed or fault
+    return capture
+
+
+def _captured_training(training: Training, count: int) -> Training:
+    """Return a short training: with two sizes of batches, and of their parts, if there are enough images."""
+    whole = count < _TRIED_IMAGES
+    parts = None if whole or training.micro_batch is None else 3
+    return attrs.evolve(
+        training, epochs=_CAPTURED_EPOCHS, batch_size=max(count, 1) if whole else 5, micro_batch=parts
+    )
+
+
+def _first(sample: ImageSet) -> Tensor:
+    import torch
+
+    return torch.arange(min(_TRIED_IMAGES, len(sample)), device=sample.labels.device)
+
+
+def _throwaway(
+    network: nn.Module,
+    few: ImageSet,
+    training: Training,
+    setting: Setting,
+    folded: bool,
+    capture: Capture | None,
+) -> list[list[Tensor]]:
+    """Return the weights and buffers of copies of a network after a training at once."""
+    networks = [copy.deepcopy(network).to(setting.device) for _ in _CAPTURED_RATES]
+    count = len(networks)
+    train_cohort(
+        networks,
+        [few] * count,
+        training,
+        _CAPTURED_RATES,
+        _CAPTURED_SEEDS,
+        setting,
+        lambda epoch: None,
+        folded,
+        capture,
+    )
+    return [_state(one) for one in networks]
+
+
+def _difference(expected: Sequence[Sequence[Tensor]], found: Sequence[Sequence[Tensor]]) -> str | None:
+    """Return in words how far two lists of networks' weights and buffers are apart, or None."""
+    import torch
+
+    pairs = [pair for one in zip(expected, found, strict=True) for pair in zip(*one, strict=True)]
+    if all(torch.allclose(one, other, **_CAPTURED_TOLERANCE, equal_nan=True) for one, other in pairs):
+        return None
+    largest = max(
+        (one.double() - other.double()).abs().nan_to_num(torch.inf).max().item() for one, other in pairs
+    )
+    return f"captured, its weights or buffers come out differently, by up to {largest:.1g}"
 
 
 def _tried(training: Training) -> Training:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import attrs
 
-from ddrank_core.engine.cohort_probe import Probe, probe
-from ddrank_core.engine.plan import Arm, Trial
+from ddrank_core.engine.capture import CudaGraphs
+from ddrank_core.engine.cohort_probe import Probe, probe, try_capture
+from ddrank_core.engine.plan import Arm, Trial, replays_views
 from ddrank_core.engine.train import build
 from ddrank_core.engine.trial import Trainer
 
@@ -32,6 +34,8 @@ class Cohorts:
     trainer: Trainer
     asked: int | None
     """Trials at once: as many as fit on a GPU, and one on a CPU, where nothing was asked for."""
+    captures: bool = True
+    """Whether CUDA graphs are tried."""
     probes: dict[str, Probe] = attrs.field(factory=dict)
     """Arm -> whether its trials can be trained at once."""
 
@@ -43,29 +47,38 @@ class Cohorts:
         return [trials[start : start + size] for start in range(0, len(trials), size)]
 
     def probe(self, arm: Arm, trial: Trial) -> Probe:
-        """Return whether the arm's trials can be trained at once."""
+        """Return whether the arm's trials can be trained at once, and how."""
         if arm.name not in self.probes:
             prepared, setting = self.trainer.prepared, self.trainer.setting
             sample = self.trainer.material.of(arm.training, trial, setting.teachers)
             student, real = prepared.config.student.component, prepared.real
             network = build(student, real.num_classes, real.image_shape, 0).to(prepared.device)
-            self.probes[arm.name] = probe(network, arm.training, sample, setting)
+            found = probe(network, arm.training, sample, setting)
+            if found.reason is None and self._captures(arm):
+                graphs = partial(CudaGraphs, self.trainer.device)
+                capture = try_capture(network, arm.training, sample, setting, found.folded, graphs)
+                found = attrs.evolve(found, capture=capture)
+            self.probes[arm.name] = found
         return self.probes[arm.name]
 
+    def _captures(self, arm: Arm) -> bool:
+        # Stored views are of large images, whose steps are no shorter for being captured.
+        on_gpu = self.trainer.device.type == "cuda"
+        return self.captures and on_gpu and not replays_views(arm.training)
+
     def notes(self) -> tuple[str, ...]:
-        """Return what was trained one by one though cohorts were wanted, and why."""
-        reasons: dict[str, list[str]] = {}
-        for arm, found in self.probes.items():
-            if found.reason is not None:
-                reasons.setdefault(found.reason, []).append(arm)
+        """Return what was trained one by one, or uncaptured, though it was to be otherwise, and why."""
+        alone = _by_reason({arm: found.reason for arm, found in self.probes.items()})
+        uncaptured = _by_reason({arm: c.failed for arm, p in self.probes.items() if (c := p.capture)})
         slow = sorted({name for found in self.probes.values() for name in found.slow})
         partly = (f"Of trials trained at once, torch computes {', '.join(slow)} one by one.",) if slow else ()
         return (
-            *(
-                f"The trials of {', '.join(arms)} were trained one by one: {reason}."
-                for reason, arms in reasons.items()
-            ),
+            *(f"The trials of {arms} were trained one by one: {reason}." for reason, arms in alone.items()),
             *partly,
+            *(
+                f"The trials of {arms} were trained without CUDA graphs: {reason}."
+                for reason, arms in uncaptured.items()
+            ),
         )
 
     def _size(self) -> int:
@@ -87,3 +100,12 @@ class Cohorts:
         free, _ = torch.cuda.mem_get_info(device)
         fit: int = int(free * _MEMORY_SHARE) // max(1, needed)
         return max(1, fit)
+
+
+def _by_reason(found: Mapping[str, str | None]) -> dict[str, str]:
+    """Return reason -> the arms that it holds for."""
+    arms: dict[str, list[str]] = {}
+    for arm, reason in found.items():
+        if reason is not None:
+            arms.setdefault(reason.rstrip("."), []).append(arm)
+    return {reason: ", ".join(names) for reason, names in arms.items()}

@@ -6,8 +6,10 @@ import ctypes
 import os
 import platform
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING
 
 from ddrank_core.errors import DeviceError
@@ -124,7 +126,8 @@ def deterministic(device: torch.device) -> Iterator[None]:
     """Make torch choose algorithms that repeat bit for bit, and put back what was set before.
 
     An operation on CUDA that has no such algorithm goes on with a warning, and may differ in its last bits.
-    Convolutions in fp32 are computed in fp32: TF32 would change accuracies between GPU generations.
+    Convolutions and matrix products in fp32 are computed in fp32, whatever torch's defaults and the
+    environment say: TF32 would change accuracies between GPU generations. See `tf32` for the exception.
     """
     import torch
 
@@ -132,12 +135,13 @@ def deterministic(device: torch.device) -> Iterator[None]:
         yield
         return
     cudnn = torch.backends.cudnn
-    before = (cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32)
+    before = (cudnn.deterministic, cudnn.benchmark)
     mode, warn = (
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
     )
-    cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32 = True, False, False
+    allowed = _allow_tf32((False, False))
+    cudnn.deterministic, cudnn.benchmark = True, False
     torch.use_deterministic_algorithms(True, warn_only=True)
     fill, torch.utils.deterministic.fill_uninitialized_memory = (  # type: ignore[attr-defined]
         torch.utils.deterministic.fill_uninitialized_memory,  # type: ignore[attr-defined]
@@ -146,6 +150,50 @@ def deterministic(device: torch.device) -> Iterator[None]:
     try:
         yield
     finally:
-        cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32 = before
+        cudnn.deterministic, cudnn.benchmark = before
+        _allow_tf32(allowed)
         torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
         torch.use_deterministic_algorithms(mode, warn_only=warn)
+
+
+@contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    """Compute convolutions and matrix products of fp32 on CUDA in TF32, where `allowed`, and put it back.
+
+    Meant for a training's forward and backward passes alone: coordinates of an augmentation, whitened images,
+    teachers' labels and test passes take the 10 bits of TF32's mantissa badly.
+    """
+    if not allowed:
+        yield
+        return
+    before = _allow_tf32((True, True))
+    try:
+        yield
+    finally:
+        _allow_tf32(before)
+
+
+def _allow_tf32(allowed: tuple[bool, bool]) -> tuple[bool, bool]:
+    """Allow TF32 in matrix products and in convolutions, or not; return what was set before.
+
+    By torch's older settings: 2.8 knows no others, and who mixes them with the newer ones makes torch.compile
+    and others fail that read the older.
+    """
+    import torch
+
+    product, convolution = torch.backends.cuda.matmul, torch.backends.cudnn
+    _hush_older_settings()
+    before = bool(product.allow_tf32), bool(convolution.allow_tf32)
+    product.allow_tf32, convolution.allow_tf32 = allowed
+    return before
+
+
+@cache
+def _hush_older_settings() -> None:
+    """Let torch 2.9, which warns of them once, do so unheard."""
+    import torch
+
+    product = torch.backends.cuda.matmul
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        product.allow_tf32 = product.allow_tf32

@@ -47,9 +47,10 @@ def prepare(
     Raises:
         DDRankError: one line that names the file and the field.
     """
-    if config.precision == "bf16" and device.type != "cuda":
+    if config.precision != "fp32" and device.type != "cuda":
         raise ConfigError(
-            f"{where}: precision: bf16 needs a CUDA device, and this run is on {device}; use fp32"
+            f"{where}: precision: {config.precision} needs a CUDA device, and this run is on {device}; "
+            "use fp32"
         )
     if real is None:
         with fault(f"{where}: dataset"):

@@ -13,6 +13,7 @@ import attrs
 
 from ddrank_core.asked import Compile
 from ddrank_core.engine.bench.choose import Choice, choose
+from ddrank_core.engine.cohort_probe import Probe
 from ddrank_core.engine.cohorts import Cohorts
 from ddrank_core.engine.device import describe, deterministic, keep_freed_memory, threads_for
 from ddrank_core.engine.execution import AS_IT_IS
@@ -99,7 +100,7 @@ class _Run:
         self.keys = Keys(prepared)
         self.teachers: tuple[ReadyTeacher, ...] = ()
         self.trainer = Trainer(prepared)
-        self.cohorts = Cohorts(self.trainer, cohort)
+        self.cohorts = Cohorts(self.trainer, cohort, captures=compile != "off")
         self.workers: Workers | None = None
         self.compile = compile
         self.choice: Choice | None = None
@@ -215,8 +216,8 @@ class _Run:
             return self._pool().train(arm, trials, self._epoch, lambda done: finished(arm, done))
         dones: list[Done] = []
         for group in self.cohorts.split(arm, trials):
-            folded = len(group) > 1 and self.cohorts.probe(arm, group[0]).folded
-            trained = self.trainer.train_together(arm, group, folded, self._epoch)
+            found = self.cohorts.probe(arm, group[0]) if len(group) > 1 else Probe(reason=None)
+            trained = self.trainer.train_together(arm, group, found.folded, self._epoch, found.capture)
             for done in trained:
                 finished(arm, done)
             dones += trained

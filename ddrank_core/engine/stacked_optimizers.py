@@ -54,6 +54,10 @@ class StackedOptimizer:
 
         with torch.no_grad():
             self._step([place for place, weight in enumerate(self.weights) if weight.grad is not None])
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget the gradients."""
         for weight in self.weights:
             weight.grad = None
 

@@ -67,8 +67,10 @@ def train_teacher(
         ConfigError: if the config cannot be used, or `output` is something else and `replace` is not set.
         RunFailed: if the training diverges, breaks off or cannot be kept.
     """
-    if config.precision == "bf16" and device.type != "cuda":
-        raise ConfigError(f"{where}: precision: bf16 needs a CUDA device, and this is on {device}; use fp32")
+    if config.precision != "fp32" and device.type != "cuda":
+        raise ConfigError(
+            f"{where}: precision: {config.precision} needs a CUDA device, and this is on {device}; use fp32"
+        )
     with fault(f"{where}: dataset"):
         real = config.dataset.component.load()
     check_real(real, f"dataset {config.dataset.use}")

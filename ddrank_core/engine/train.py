@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from ddrank_core.engine.device import tf32
 from ddrank_core.engine.execution import AS_IT_IS, Execution
 from ddrank_core.engine.images import ImageSet, WorkingSpace
 from ddrank_core.engine.plan import Training, replays_views
@@ -109,7 +110,7 @@ def _train(
     return bool(finite.item())
 
 
-def _orders(count: int, epochs: int, seed: int, device: torch.device) -> Iterator[Tensor]:
+def orders(count: int, epochs: int, seed: int, device: torch.device) -> Iterator[Tensor]:
     """Yield a permutation of 0..count-1 per epoch, int64 on the device, drawn on the CPU in blocks."""
     import torch
 
@@ -129,13 +130,14 @@ def epoch_views(data: ImageSet, training: Training, seed: int, setting: Setting)
         yield from (replayed(data, training, epoch) for epoch in range(training.epochs))
         return
     draws = randomness(seed, setting.device)
-    for order in _orders(len(data), training.epochs, seed, setting.device):
+    for order in orders(len(data), training.epochs, seed, setting.device):
         yield (
-            _view(data, index, training, draws, setting) for index in torch.split(order, training.batch_size)
+            view(data, index, training, draws, setting) for index in torch.split(order, training.batch_size)
         )
 
 
-def _view(data: ImageSet, index: Tensor, training: Training, draws: Randomness, setting: Setting) -> View:
+def view(data: ImageSet, index: Tensor, training: Training, draws: Randomness, setting: Setting) -> View:
+    """Return the images at `index`, int64 [B], augmented, with what is stored about them."""
     images, mixing = augment(data.batch(index), training.augmentation, draws, setting.space)
     return View(
         images=images,
@@ -167,16 +169,17 @@ def _backward(network: nn.Module, view: View, training: Training, setting: Setti
     count = len(view.images)
     size = min(training.micro_batch or count, count)
     total = torch.zeros((), device=view.images.device)
-    for start in range(0, count, size):
-        part = slice(start, start + size)
-        with autocast(setting):
-            logits = network(setting.execution.laid_out(view.images[part]))
-        whole = size == count
-        loss = training.loss.component(widened(logits), targets if whole else targets.part(part))
-        if not whole:
-            loss = loss * (len(logits) / count)
-        torch.autograd.backward(loss)
-        total = total + loss.detach()
+    with tf32(setting.precision == "tf32"):
+        for start in range(0, count, size):
+            part = slice(start, start + size)
+            with autocast(setting):
+                logits = network(setting.execution.laid_out(view.images[part]))
+            whole = size == count
+            loss = training.loss.component(widened(logits), targets if whole else targets.part(part))
+            if not whole:
+                loss = loss * (len(logits) / count)
+            torch.autograd.backward(loss)
+            total = total + loss.detach()
     return total
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from ddrank_core.engine.capture import Capture
 from ddrank_core.engine.cohort import train_cohort
 from ddrank_core.engine.execution import Execution, Resident
 from ddrank_core.engine.material import Material
@@ -97,7 +98,12 @@ class Trainer:
             ) from error
 
     def train_together(
-        self, arm: Arm, trials: Sequence[Trial], folded: bool, on_epoch: OnEpoch
+        self,
+        arm: Arm,
+        trials: Sequence[Trial],
+        folded: bool,
+        on_epoch: OnEpoch,
+        capture: Capture | None = None,
     ) -> list[Done]:
         """Train trials of an arm at once; where the device's memory does not hold them, half as many.
 
@@ -106,7 +112,7 @@ class Trainer:
         Raises:
             RunFailed: one line that names the first trial, if a component fails.
         """
-        return self._train_in_parts(arm, trials, folded, _Counted(on_epoch))
+        return self._train_in_parts(arm, trials, folded, _Counted(on_epoch), capture)
 
     def memory_notes(self) -> tuple[str, ...]:
         """Return which cohorts were too large for the device, one sentence each."""
@@ -116,7 +122,12 @@ class Trainer:
         )
 
     def _train_in_parts(
-        self, arm: Arm, trials: Sequence[Trial], folded: bool, on_epoch: _Counted
+        self,
+        arm: Arm,
+        trials: Sequence[Trial],
+        folded: bool,
+        on_epoch: _Counted,
+        capture: Capture | None,
     ) -> list[Done]:
         import torch
 
@@ -124,11 +135,12 @@ class Trainer:
         before = on_epoch.done
         if len(trials) > most:
             parts = (trials[start : start + most] for start in range(0, len(trials), most))
-            return [done for part in parts for done in self._train_in_parts(arm, part, folded, on_epoch)]
+            found = (self._train_in_parts(arm, part, folded, on_epoch, capture) for part in parts)
+            return [done for dones in found for done in dones]
         if len(trials) == 1:
             return [self.train(arm, trials[0], on_epoch)]
         try:
-            return self._train_together(arm, trials, folded, on_epoch)
+            return self._train_together(arm, trials, folded, on_epoch, capture)
         except torch.OutOfMemoryError:
             self.fitting[arm.name] = tried, -(-len(trials) // 2)
         except DDRankError:
@@ -138,10 +150,15 @@ class Trainer:
         # Outside the handler: what the failed attempt held is free by now.
         torch.cuda.empty_cache()
         on_epoch.done = before
-        return self._train_in_parts(arm, trials, folded, on_epoch)
+        return self._train_in_parts(arm, trials, folded, on_epoch, capture)
 
     def _train_together(
-        self, arm: Arm, trials: Sequence[Trial], folded: bool, on_epoch: OnEpoch
+        self,
+        arm: Arm,
+        trials: Sequence[Trial],
+        folded: bool,
+        on_epoch: OnEpoch,
+        capture: Capture | None,
     ) -> list[Done]:
         clock = time.perf_counter()
         training, teachers = arm.training, self.setting.teachers
@@ -168,9 +185,11 @@ class Trainer:
             self.setting,
             after_epoch,
             folded,
+            capture,
         )
         seconds = (time.perf_counter() - clock) / len(trials)
-        how = f"in a cohort of {len(trials)}, {'folded' if folded else 'vmap'}"
+        captured = ", captured" if capture is not None and capture.failed is None else ""
+        how = f"in a cohort of {len(trials)}, {'folded' if folded else 'vmap'}{captured}"
         return [
             self._done(arm, trial, network, stayed, watch, time.perf_counter() - seconds, how)
             for trial, network, stayed, watch in zip(trials, networks, finite, watches, strict=True)

@@ -10,6 +10,7 @@ import attrs
 
 from ddrank_core.engine.bench.laps import Laps, Spread
 from ddrank_core.engine.bench.timing import in_workers
+from ddrank_core.engine.device import tf32
 from ddrank_core.engine.trial import Trainer
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ def matmul_peak(trainer: Trainer, workers: int, budget: float) -> Peak:
     sides = _SIDES[device.type]
 
     def work() -> list[list[float]]:
-        return [_products(device, dtype, side, budget / len(sides)) for side in sides]
+        with tf32(trainer.setting.precision == "tf32"):
+            return [_products(device, dtype, side, budget / len(sides)) for side in sides]
 
     found = in_workers(trainer, workers, work)
     rates = {

@@ -11,6 +11,7 @@ from ddrank_core.asked import Asked
 from ddrank_core.engine.bench.arithmetic import forward_flops, training_flops
 from ddrank_core.engine.bench.laps import Spread
 from ddrank_core.engine.bench.timing import Students, Timed, in_workers, time_epochs, time_predictions
+from ddrank_core.engine.cohort_probe import Probe
 from ddrank_core.engine.cohorts import Cohorts
 from ddrank_core.engine.execution import AS_IT_IS, Execution
 from ddrank_core.engine.plan import Arm, Training, Trial, asks_teachers
@@ -144,32 +145,32 @@ def time_arm(trainer: Trainer, arm: Arm, asked: Asked, budget: float) -> Pace:
     plan, workers = trainer.plan, processes(asked, trainer.prepared)
     trials, way = plan.first_trials(arm, plan.rungs[0], plan.candidates), trainer.setting.execution
     if workers > 1:
-        found = in_workers(trainer, workers, lambda: _time_trials(trainer, arm, trials[:1], False, budget))
+        found = in_workers(trainer, workers, lambda: _time_trials(trainer, arm, trials[:1], budget))
         flops = _arm_flops(trainer, arm, trials[:1])
         return _pace(arm.name, arm.training, found, workers, 1, flops, way)
-    cohorts = Cohorts(trainer, asked.cohort)
+    cohorts = Cohorts(trainer, asked.cohort, captures=asked.compile != "off")
     group = cohorts.split(arm, trials)[0]
     if len(group) > 1:
-        group, timed = _time_cohort(trainer, arm, group, cohorts.probe(arm, group[0]).folded, budget)
+        group, timed = _time_cohort(trainer, arm, group, cohorts.probe(arm, group[0]), budget)
     else:
-        timed = _time_trials(trainer, arm, group, False, budget)
+        timed = _time_trials(trainer, arm, group, budget)
     flops = _arm_flops(trainer, arm, group)
     pace = _pace(arm.name, arm.training, [timed], 1, len(group), flops, way)
     if len(group) == 1:
         return pace
-    alone = _time_trials(trainer, arm, group[:1], False, budget)
+    alone = _time_trials(trainer, arm, group[:1], budget)
     return attrs.evolve(pace, alone_seconds=Spread.of(alone.seconds))
 
 
 def _time_cohort(
-    trainer: Trainer, arm: Arm, group: Sequence[Trial], folded: bool, budget: float
+    trainer: Trainer, arm: Arm, group: Sequence[Trial], found: Probe, budget: float
 ) -> tuple[Sequence[Trial], Timed]:
     """Time a cohort, or the half of it that the device's memory holds; return which, and what it takes."""
     import torch
 
     while True:
         try:
-            return group, _time_trials(trainer, arm, group, folded, budget)
+            return group, _time_trials(trainer, arm, group, budget, found)
         except torch.OutOfMemoryError:
             if len(group) == 1:
                 raise
@@ -178,7 +179,9 @@ def _time_cohort(
         torch.cuda.empty_cache()
 
 
-def _time_trials(trainer: Trainer, arm: Arm, trials: Sequence[Trial], folded: bool, budget: float) -> Timed:
+def _time_trials(
+    trainer: Trainer, arm: Arm, trials: Sequence[Trial], budget: float, found: Probe | None = None
+) -> Timed:
     """Time trials of an arm that are trained at once by this process."""
 
     def make() -> Students:
@@ -192,7 +195,8 @@ def _time_trials(trainer: Trainer, arm: Arm, trials: Sequence[Trial], folded: bo
             data=[drawn[trial.subset_seed] for trial in trials],
             rates=[trial.learning_rate for trial in trials],
             seeds=[trial.seed for trial in trials],
-            folded=folded,
+            folded=found is not None and found.folded,
+            capture=None if found is None else found.capture,
         )
 
     return time_epochs(make, arm.training, trainer.setting, budget)

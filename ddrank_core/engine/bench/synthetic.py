@@ -40,12 +40,12 @@ CONFIG: dict[str, Any] = {
 def synthetic_runs(
     folder: Path, registry: Registry, device: torch.device
 ) -> tuple[tuple[Prepared, ...], ...]:
-    """Write the cases into `folder` and return them, ready to be measured, by precision; a GPU has two."""
+    """Write the cases into `folder` and return them, ready to be measured, by precision; a GPU has three."""
     _write_real(folder / "real.npz")
     paths = [_write_case(folder, ipc) for ipc in IPCS]
     real = None
     groups = []
-    for precision in ("fp32", "bf16") if device.type == "cuda" else ("fp32",):
+    for precision in ("fp32", "tf32", "bf16") if device.type == "cuda" else ("fp32",):
         runs = []
         for path in paths:
             config = load_run(path, registry, [f"precision={precision}"])

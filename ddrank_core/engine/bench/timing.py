@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import attrs
 
 from ddrank_core.engine.bench.laps import Laps, wait_for
+from ddrank_core.engine.capture import Capture
 from ddrank_core.engine.cohort import train_cohort
 from ddrank_core.engine.images import ImageSet
 from ddrank_core.engine.plan import Training, replays_views
@@ -50,6 +51,7 @@ class Students:
     rates: Sequence[float]
     seeds: Sequence[int]
     folded: bool = False
+    capture: Capture | None = None
 
     def first(self, count: int) -> Students:
         """Return the students with the first images of their data."""
@@ -69,6 +71,7 @@ class Students:
                 setting,
                 after_epoch,
                 self.folded,
+                self.capture,
             )
         else:
             train(
@@ -98,7 +101,8 @@ def time_epochs(make: Callable[[], Students], training: Training, setting: Setti
     wait_for(setting.device)
     start = (time.perf_counter() - clock) / len(students.networks)
     images = timed = len(students.data[0])
-    warm_up = 2
+    # What is captured runs as it is for up to two epochs, and is recorded in the next.
+    warm_up = 2 if students.capture is None else 4
     if -(-images // training.batch_size) > _WHOLE_STEPS and not replays_views(training):
         step = Laps(setting.device, budget / 10, least=1, most=3)
         _train_until_enough(students.first(training.batch_size), training, setting, step)

@@ -1,70 +1,107 @@
-"""Time one trial here and in ddranking 0.2.0's own loop, in one run, and print the ratio.
+"""Time training and testing here and in ddranking 0.2.0's own loop, in one run, and print the ratios.
 
 Run it with the Python that has this project installed:
 
     python benchmarks/one_trial.py --peer-python FOLDER/bin/python
 
 `benchmarks/peer/setup.sh` makes that other Python. Both sides get the same images, written once to a
-temporary folder, and run in turn, each in a process of its own: ours, peer, ours, peer, ...
+temporary folder, and run in turn, each in a process of its own: ours, peer, ours, peer, ... A trial and a
+whole evaluation are extrapolated from the measured epochs and test passes.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import attrs
+import common
 import numpy as np
 
 HERE = Path(__file__).parent
-CLASSES, SHAPE = 10, (3, 32, 32)
-PEER_TEST_INTERVAL = 20
-"""Epochs between two test passes in ddranking 0.2.0's soft-label and augmentation scores, and in our
-protocol of that name. Its hard-label score tests twice as often."""
+CLASSES, SIDE = 10, 32
+USUAL_IPC = 10
+"""The IPC of the whole evaluation."""
+Report = dict[str, Any]
+"""What our_trial.py or peer_trial.py printed."""
+
+
+@attrs.frozen(kw_only=True)
+class Measured:
+    """The reports of every round of a case, ours and the peer's, run in turn on the same images."""
+
+    augmentation: str
+    ipc: int
+    ours: Sequence[Report]
+    peer: Sequence[Report]
+
+    def both(self, quantity: Callable[[Report], float]) -> tuple[list[float], list[float]]:
+        """Return a quantity of every round, ours and the peer's."""
+        return [quantity(report) for report in self.ours], [quantity(report) for report in self.peer]
 
 
 def main() -> None:
     args = parse()
-    print(about(args))
-    for augmentation in args.augmentation:
-        for ipc in args.ipc:
-            ours, theirs = measure(augmentation, ipc, args)
-            print(table(augmentation, ipc, ours, theirs, args), flush=True)
+    about = common.machine(args.device)
+    cases = [
+        measure(augmentation, ipc, args) for augmentation in args.augmentation for ipc in sorted(args.ipc)
+    ]
+    content = content_of(about, cases, args)
+    print(text_of(content))
+    if args.output:
+        common.write_json(args.output, content)
+        args.output.with_suffix(".md").write_text(text_of(content) + "\n")
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--peer-python", required=True, help="the Python that has ddranking 0.2.0")
-    parser.add_argument("--augmentation", nargs="+", choices=["none", "dsa"], default=["none", "dsa"])
+    parser.add_argument("--augmentation", nargs="+", choices=["none", "dsa"], default=["none"])
     parser.add_argument("--ipc", type=int, nargs="+", default=[1, 10, 50], help="images per class [1 10 50]")
     parser.add_argument(
         "--processes", type=int, help="students that ours trains at once [as many as there are cores]"
+    )
+    parser.add_argument(
+        "--execution",
+        choices=["eager", "compiled"],
+        help="how ours runs students [compiled on a CPU, as in a long run; eager on a GPU]",
     )
     parser.add_argument("--rounds", type=int, default=3, help="times that each side is run [3]")
     parser.add_argument("--epochs", type=int, default=20, help="epochs measured in a round [20]")
     parser.add_argument("--warm-up", type=int, default=2, help="epochs before them, not counted [2]")
     parser.add_argument("--tests", type=int, default=2, help="test passes in a round, after 1 of warm-up [2]")
-    parser.add_argument("--test-images", type=int, default=10_000, help="[10000]")
-    parser.add_argument("--trial-epochs", type=int, default=1000, help="epochs of the whole trial [1000]")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda [cpu]")
-    return parser.parse_args()
+    parser.add_argument("--test-images", type=int, default=common.CIFAR_TEST, help="[10000]")
+    parser.add_argument(
+        "--trial-epochs", type=int, default=common.EPOCHS, help="epochs of a trial [300, the peer's default]"
+    )
+    parser.add_argument("--device", type=common.device, default="cpu", help="cpu or cuda [cpu]")
+    parser.add_argument("--output", type=Path, help="write the figures to this .json, and a .md beside it")
+    args = parser.parse_args()
+    args.execution = args.execution or ("compiled" if args.device == "cpu" else "eager")
+    return args
 
 
-def measure(augmentation: str, ipc: int, args: argparse.Namespace) -> tuple[list[Any], list[Any]]:
-    """Return the reports of every round, ours and the peer's, run in turn on the same images."""
+# -- measuring ---------------------------------------------------------------------------------
+
+
+def usual_ipc(args: argparse.Namespace) -> int:
+    """Return the IPC at which test passes are timed and the evaluation is extrapolated."""
+    return USUAL_IPC if USUAL_IPC in args.ipc else min(args.ipc)
+
+
+def measure(augmentation: str, ipc: int, args: argparse.Namespace) -> Measured:
+    """Run both sides in turn on the same images."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_images(folder / "images.npz", ipc, args.test_images)
-        (folder / "case.json").write_text(json.dumps(case(augmentation, args)))
+        (folder / "case.json").write_text(json.dumps(settings_of(augmentation, ipc, args)))
         ours, theirs = [], []
         for round_ in range(args.rounds):
             ours.append(run(sys.executable, "our_trial.py", folder))
@@ -72,11 +109,13 @@ def measure(augmentation: str, ipc: int, args: argparse.Namespace) -> tuple[list
             print(f"{augmentation}, IPC {ipc}: round {round_ + 1}/{args.rounds}", file=sys.stderr)
     if ours[0]["parameters"] != theirs[0]["parameters"]:
         raise SystemExit("the two networks differ in size: the comparison would mean nothing")
-    return ours, theirs
+    return Measured(augmentation=augmentation, ipc=ipc, ours=ours, peer=theirs)
 
 
-def case(augmentation: str, args: argparse.Namespace) -> dict[str, Any]:
+def settings_of(augmentation: str, ipc: int, args: argparse.Namespace) -> dict[str, Any]:
     """Return what both sides are asked to do."""
+    # A test pass depends on neither; elsewhere there is one, which shows what the training came to.
+    timed = ipc == usual_ipc(args) and augmentation == args.augmentation[0]
     return {
         "augmentation": augmentation,
         "classes": CLASSES,
@@ -91,37 +130,28 @@ def case(augmentation: str, args: argparse.Namespace) -> dict[str, Any]:
         "std": [0.2023, 0.1994, 0.2010],
         "warm_up": args.warm_up,
         "epochs": args.epochs,
-        "tests": args.tests,
+        "tests": args.tests if timed else 0,
         "device": args.device,
         "processes": args.processes,
+        "execution": args.execution,
     }
 
 
 def write_images(path: Path, ipc: int, test_images: int) -> None:
-    """Write synthetic uint8 images [N, 3, 32, 32]: one random pattern per class, under noise.
-
-    The work on an image does not depend on what is in it. The patterns make a learnable task, so
-    that the accuracies of both sides show that both have trained.
-    """
-    draw = np.random.default_rng(0)
-    patterns = draw.integers(0, 256, (CLASSES, *SHAPE))
-
-    def sample(labels: np.ndarray) -> np.ndarray:
-        noise = draw.integers(0, 256, (len(labels), *SHAPE))
-        return ((patterns[labels] + 2 * noise) // 3).astype(np.uint8)
-
+    """Write made-up uint8 images [N, 3, 32, 32] that can be learned: accuracies show that both trained."""
+    patterns = common.Patterns(CLASSES, SIDE)
     train_labels = np.arange(CLASSES).repeat(ipc)
-    test_labels = draw.integers(0, CLASSES, test_images)
+    test_labels = np.arange(test_images) % CLASSES
     np.savez(
         path,
-        train_images=sample(train_labels),
+        train_images=patterns.of(train_labels),
         train_labels=train_labels,
-        test_images=sample(test_labels),
+        test_images=patterns.of(test_labels),
         test_labels=test_labels,
     )
 
 
-def run(python: str, script: str, folder: Path) -> Any:
+def run(python: str, script: str, folder: Path) -> Report:
     """Run one side in a process of its own, and return its report."""
     command = [python, str(HERE / script), str(folder)]
     try:
@@ -130,65 +160,183 @@ def run(python: str, script: str, folder: Path) -> Any:
         raise SystemExit(f"--peer-python: {error}; benchmarks/peer/setup.sh makes one") from error
     if done.returncode:
         raise SystemExit(f"{script} failed:\n{done.stderr[-3000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    report: Report = json.loads(done.stdout.splitlines()[-1])
+    return report
 
 
-def table(augmentation: str, ipc: int, ours: list[Any], theirs: list[Any], args: argparse.Namespace) -> str:
-    """Return one line per quantity: both medians over the rounds, their range, and the ratio."""
-    looks = args.trial_epochs // PEER_TEST_INTERVAL
-    lines = [
-        f"\naugmentation {augmentation}, IPC {ipc}",
-        f"{versions('ours', ours[0])}; {versions('peer', theirs[0])}",
-        f"accuracy at the end of a round: ours {accuracies(ours)}, peer {accuracies(theirs)}",
-        f"{'':34} {'ours':>26} {'peer':>26}   {'peer / ours':>18}",
-    ]
-    for title, our_tests, their_tests in (
-        ("training epoch, ms", None, None),
-        (f"test pass of {args.test_images} images, ms", None, None),
-        (f"trial of {args.trial_epochs} epochs, strict, s", 1, looks),
-        (f"trial, test every {PEER_TEST_INTERVAL} epochs, s", looks, looks),
-        ("trial of a hard-label score, strict, s", 1, 2 * looks),
+# -- what it comes to --------------------------------------------------------------------------
+
+
+def content_of(about: dict[str, Any], cases: Sequence[Measured], args: argparse.Namespace) -> dict[str, Any]:
+    """Return everything that was measured and extrapolated, as plain values."""
+    ours, peer = our_counts(args), common.peer_evaluation(args.trial_epochs)
+    hidden = ("peer_python", "output")
+    return {
+        "machine": about,
+        "versions": common.versions(),
+        "sides": {"ours": side(cases[0].ours[0]), "peer": side(cases[0].peer[0])},
+        "settings": {name: value for name, value in vars(args).items() if name not in hidden},
+        "rows": rows_of(cases, ours, peer, args),
+        "evaluation": {"ours": ours.record(), "peer": peer.record()},
+        "accuracies": [
+            {"augmentation": case.augmentation, "ipc": case.ipc, "ours": ours_, "peer": peer_}
+            for case in cases
+            for ours_, peer_ in [case.both(lambda report: report["accuracy"])]
+        ],
+        "reports": [attrs.asdict(case) for case in cases],
+    }
+
+
+def side(report: Report) -> dict[str, Any]:
+    """Return how a side ran."""
+    names = ("torch", "device", "threads", "processes", "execution", "workers")
+    return {name: report[name] for name in names if name in report}
+
+
+def our_counts(args: argparse.Namespace) -> common.Evaluation:
+    """Return the work of the whole evaluation, from the plan that `ddrank run` makes of it."""
+    case = common.Case(ipc=usual_ipc(args), epochs=args.trial_epochs, test_images=CLASSES)
+    with tempfile.TemporaryDirectory() as folder:
+        return common.our_evaluation(common.prepare_case(Path(folder), case, "cpu"))
+
+
+def rows_of(
+    cases: Sequence[Measured], ours: common.Evaluation, peer: common.Evaluation, args: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """Return a row per quantity: both sides' rounds and their ratio."""
+    usual = next(case for case in cases if case.ours[0]["test_seconds"])
+    tests = usual.both(lambda report: median(report["test_seconds"]))
+    images = [[seconds / args.test_images for seconds in rounds] for rounds in tests]
+    epochs, looks = args.trial_epochs, peer.groups[0].images_asked
+    interval = common.PEER_TEST_INTERVAL
+    rows = [row("training epoch", "ms", case, *milliseconds(case)) for case in cases]
+    rows.append(row(f"test pass of {args.test_images:,} images", "s", None, *tests))
+    for title, asked in (
+        (f"trial of {epochs} epochs, `strict`", ours_asked(ours)),
+        (f"trial of {epochs} epochs, both tested every {interval}", looks),
     ):
-        if our_tests is None or their_tests is None:
-            key = "epoch_seconds" if "epoch" in title else "test_seconds"
-            a, b = ([1000 * median(report[key]) for report in side] for side in (ours, theirs))
-        else:
-            a = [trial_seconds(report, args.trial_epochs, our_tests) for report in ours]
-            b = [trial_seconds(report, args.trial_epochs, their_tests) for report in theirs]
-        ratios = [theirs_ / ours_ for ours_, theirs_ in zip(a, b, strict=True)]
-        lines.append(f"{title:34} {spread(a):>26} {spread(b):>26}   {spread(ratios, 2):>18}")
+        rows += [row(title, "s", case, *trials(case, images, (asked, looks), epochs)) for case in cases]
+    whole = (
+        extrapolated(ours, usual.ours, images[0]),
+        extrapolated(peer, usual.peer, images[1]),
+    )
+    return [*rows, row("whole hard-label LRS evaluation", "s", usual, *whole)]
+
+
+def extrapolated(
+    evaluation: common.Evaluation, reports: Sequence[Report], images: Sequence[float]
+) -> list[float]:
+    """Return what the whole evaluation takes by every round; `images` are the seconds of a classified one."""
+    return [
+        evaluation.seconds(
+            epoch=median(report["epoch_seconds"]),
+            image=image,
+            at_once=report.get("processes", 1),
+            start=report.get("start_seconds", 0.0),
+        )
+        for report, image in zip(reports, images, strict=True)
+    ]
+
+
+def ours_asked(evaluation: common.Evaluation) -> int:
+    """Return the images that a chosen trial of ours is asked about: validation and test."""
+    first, test = evaluation.groups[:2]
+    return first.images_asked + test.images_asked
+
+
+def milliseconds(case: Measured) -> tuple[list[float], list[float]]:
+    return case.both(lambda report: 1000 * median(report["epoch_seconds"]))
+
+
+def trials(
+    case: Measured, images: Sequence[Sequence[float]], asked: tuple[int, int], epochs: int
+) -> tuple[list[float], list[float]]:
+    """Return what a whole trial takes in every round, extrapolated; starting is not counted."""
+    trained = case.both(lambda report: epochs * median(report["epoch_seconds"]))
+    ours, theirs = (
+        [seconds + count * image for seconds, image in zip(rounds, per_image, strict=True)]
+        for rounds, per_image, count in zip(trained, images, asked, strict=True)
+    )
+    return ours, theirs
+
+
+def row(
+    what: str, unit: str, case: Measured | None, ours: Sequence[float], peer: Sequence[float]
+) -> dict[str, Any]:
+    ratios = [theirs / mine for mine, theirs in zip(ours, peer, strict=True)]
+    return {
+        "what": what,
+        "unit": unit,
+        "augmentation": None if case is None else case.augmentation,
+        "ipc": None if case is None else case.ipc,
+        "ours": common.summary(ours),
+        "peer": common.summary(peer),
+        "ratio": common.summary(ratios),
+    }
+
+
+# -- what people read --------------------------------------------------------------------------
+
+
+def text_of(content: dict[str, Any]) -> str:
+    """Return the table in Markdown, and how each figure came about."""
+    settings, sides = content["settings"], content["sides"]
+    head = ("", "augmentation", "IPC", "ours", "ddranking 0.2.0", "ratio")
+    rows = [
+        (
+            f"{row_['what']}, {row_['unit']}",
+            row_["augmentation"] or "",
+            "" if row_["ipc"] is None else str(row_["ipc"]),
+            *(common.shown(row_[side_]) for side_ in ("ours", "peer", "ratio")),
+        )
+        for row_ in content["rows"]
+    ]
+    return "\n\n".join(
+        [
+            common.heading(content["machine"], content["versions"]),
+            f"Ours: {ran(sides['ours'])}. ddranking 0.2.0: {ran(sides['peer'])}.",
+            f"ConvNet-3, width 128, {CLASSES} classes, 3x{SIDE}x{SIDE}, batch 256, SGD, fp32. "
+            f"Rounds: {settings['rounds']}. Epochs of each: {settings['epochs']}, after "
+            f"{settings['warm_up']} of warm-up. Test passes of each: {settings['tests']}, after 1. A figure "
+            "is the median over the rounds of a round's median (smallest to largest). Trials and "
+            "evaluations are extrapolated from the measured epochs and test passes.",
+            common.markdown([head, *rows]),
+            counts_text(content),
+            accuracies_text(content),
+        ]
+    )
+
+
+def ran(side_: dict[str, Any]) -> str:
+    """Return how a side ran, in words."""
+    words = [f"torch {side_['torch']}", f"threads {side_['threads']}"]
+    named = {"processes": "students at once", "execution": "execution", "workers": "loader workers"}
+    words += [f"{name} {side_[key]}" for key, name in named.items() if key in side_]
+    return ", ".join([side_["device"], *words])
+
+
+def counts_text(content: dict[str, Any]) -> str:
+    """Return what the whole evaluation was counted to be, on both sides."""
+    lines = ["The whole evaluation:", ""]
+    for name, title in (("ours", "ours (`strict`)"), ("peer", "ddranking 0.2.0 (its defaults)")):
+        counts = content["evaluation"][name]
+        lines.append(
+            f"- {title}: {counts['epochs']:,} epochs, {counts['images_asked']:,} images to classify."
+        )
+        lines += [f"  - {common.Group(**group)}" for group in counts["groups"]]
+    start = max(report["start_seconds"] for report in content["reports"][0]["ours"])
+    lines.append(f"- Of ours, what the first epochs and the first pass took longer is added ({start:.1f} s).")
     return "\n".join(lines)
 
 
-def trial_seconds(report: Any, epochs: int, tests: int) -> float:
-    """Return what a whole trial takes, extrapolated from one round."""
-    return epochs * median(report["epoch_seconds"]) + tests * median(report["test_seconds"])
-
-
-def spread(values: Sequence[float], digits: int = 1) -> str:
-    """Return 'median (min-max)'."""
-    return f"{median(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"
-
-
-def accuracies(reports: list[Any]) -> str:
-    return spread([100 * report["accuracy"] for report in reports]) + " %"
-
-
-def versions(side: str, report: Any) -> str:
-    at_once = f"{report['processes']} at once, " if "processes" in report else ""
-    return f"{side} on torch {report['torch']}, {at_once}{report['threads']} threads each, {report['device']}"
-
-
-def about(args: argparse.Namespace) -> str:
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
-    return (
-        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} CPU cores ({platform.machine()}), "
-        f"{memory:.0f} GiB, load {load} at the start\n"
-        f"ConvNet-3, width 128, {CLASSES} classes, {'x'.join(map(str, SHAPE))}, "
-        f"batch 256, SGD\n{args.rounds} rounds of {args.epochs} epochs after {args.warm_up} of warm-up; "
-        "each figure: the median over the rounds of the round's median (min-max over the rounds)"
-    )
+def accuracies_text(content: dict[str, Any]) -> str:
+    """Return what the short trainings came to, to show that both sides train."""
+    parts = [
+        f"{found['augmentation']}, IPC {found['ipc']}: ours {100 * median(found['ours']):.1f} %, "
+        f"peer {100 * median(found['peer']):.1f} %"
+        for found in content["accuracies"]
+    ]
+    return "Accuracies on the made-up test images at the end of a round: " + "; ".join(parts) + "."
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Train students with this project's engine and report the times, as JSON on stdout.
 
 Called by one_trial.py with the folder that holds case.json and images.npz. On a CPU it trains as a run
-does: as many students at once as there are cores, in a process of one thread each. The time of an epoch or
-a test pass is then a process's own divided by their number.
+does: as many students at once as there are cores, in a process of one thread each, either as they are
+(`eager`) or by torch.compile with channels last (`compiled`), which `ddrank run` chooses for long runs where
+it is faster. The time of an epoch or a test pass is then a process's own divided by their number.
 """
 
 from __future__ import annotations
@@ -13,13 +14,17 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import attrs
 import numpy as np
 import torch
+from torch import nn
 
+from ddrank_core.engine.bench.choose import COMPILED
 from ddrank_core.engine.device import describe, deterministic, keep_freed_memory, resolve
+from ddrank_core.engine.execution import AS_IT_IS, Resident
 from ddrank_core.engine.images import ImageSet, normaliser
 from ddrank_core.engine.plan import Training
 from ddrank_core.engine.train import Setting, accuracy, build, predict, train
@@ -67,7 +72,8 @@ def together(reports: list[dict[str, Any]]) -> dict[str, Any]:
         name: [sum(values) / count / count for values in zip(*(r[name] for r in reports), strict=True)]
         for name in ("epoch_seconds", "test_seconds")
     }
-    return {**reports[0], **times, "processes": count}
+    start = max(report["start_seconds"] for report in reports)
+    return {**reports[0], **times, "processes": count, "start_seconds": start}
 
 
 def time_trial(
@@ -79,7 +85,13 @@ def time_trial(
     """Train and test as `ddrank run` does, and return the seconds of every epoch and test pass."""
     structurer = Structurer(default_registry(), Path())
     normal = normaliser(tuple(case["mean"]), tuple(case["std"]), device)
-    setting = Setting(device=device, precision="fp32", space=normal, teachers=lambda images: ())
+    setting = Setting(
+        device=device,
+        precision="fp32",
+        space=normal,
+        teachers=lambda images: (),
+        execution=COMPILED if case["execution"] == "compiled" else AS_IT_IS,
+    )
     real = ImageSet(
         images=images["train_images"].to(device), labels=images["train_labels"].to(device), space=normal
     )
@@ -92,7 +104,9 @@ def time_trial(
     student = structurer.chosen(
         "architecture", {"use": "convnet", "depth": case["depth"], "width": case["width"]}
     )
-    network = build(student.component, case["classes"], tuple(real.images.shape[1:]), 0).to(device)
+    channels, height, width = real.images.shape[1:]
+    fresh = build(student.component, case["classes"], (channels, height, width), 0).to(device)
+    network = executed(fresh, setting)
     together()
     clock = Clock(device)
     train(network, distilled, training_of(case, structurer), case["learning_rate"], 0, setting, clock.tick)
@@ -106,12 +120,26 @@ def time_trial(
     return {
         "epoch_seconds": clock.seconds[case["warm_up"] :],
         "test_seconds": test_clock.seconds[1:],
+        "start_seconds": extra(clock.seconds, case["warm_up"]) + extra(test_clock.seconds, 1),
         "accuracy": reached,
         "parameters": sum(weights.numel() for weights in network.parameters()),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "device": describe(device),
+        "execution": case["execution"],
     }
+
+
+def executed(network: nn.Module, setting: Setting) -> nn.Module:
+    """Return the network as `Trainer.student` hands it out: compiled, if so, at its first step."""
+    ready = setting.execution.ready(network)
+    return Resident(ready).become(ready) if setting.execution.compiled else ready
+
+
+def extra(seconds: list[float], warm_up: int) -> float:
+    """Return what the first of several took longer than the others: compiling, above all."""
+    counted = seconds[warm_up:]
+    return max(0.0, sum(seconds[:warm_up]) - warm_up * median(counted)) if counted else 0.0
 
 
 def training_of(case: dict[str, Any], structurer: Structurer) -> Training:

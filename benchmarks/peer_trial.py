@@ -3,15 +3,17 @@
 Called by one_trial.py, under the Python that has ddranking 0.2.0, with the folder that holds
 case.json and images.npz. What is timed is the package's own `train_one_epoch` and `validate`, with its
 network, data set class, optimiser, scheduler and DSA, and data loaders made the way it makes them: 4 worker
-processes, RandomSampler. The loop around them follows `LabelRobustScoreSoft._compute_hard_label_metrics`.
+processes, RandomSampler. The loop around them follows `LabelRobustScoreHard._compute_hard_label_metrics`.
 
 Where the package stops with an error, or needs what is not here, and what is done instead:
 - Its score classes download the data set and read a teacher's file while they are made, so their method is
   not called; its body, which is the two calls timed here, is.
 - Its test set is torchvision's CIFAR10. Here that class gets the images of the benchmark instead of reading a
   folder; what it does for each image (PIL, ToTensor, Normalize) is untouched.
-- `get_lr_scheduler('step', ...)` fails an assertion without `step_size`, which its augmentation score
-  leaves out. It is given here.
+- `get_lr_scheduler('step', ...)` fails an assertion without `step_size`, which is None by default. It is
+  given here.
+- Its default augmentation of hard labels, CutMix with `{'cutmix_p': 1.0}`, stops with a KeyError ('beta').
+  Here there is none unless DSA is asked for, which is in its favour.
 - Images on the GPU cannot go through worker processes ("Cannot re-initialize CUDA in forked subprocess").
   They stay on the CPU, and its `train_one_epoch` moves every batch.
 - Its DSA gets the strengths of the DSA paper as `aug_params`, since it has no defaults.
@@ -115,7 +117,8 @@ def time_trial(case: dict[str, Any], images: dict[str, np.ndarray]) -> dict[str,
         "parameters": sum(weights.numel() for weights in model.parameters()),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name() if device == "cuda" else device,
+        "workers": WORKERS,
+        "device": torch.cuda.get_device_name() if device.startswith("cuda") else device,
     }
 
 

@@ -312,8 +312,8 @@ def our_evaluation(prepared: Prepared, train_images: int = CIFAR_TRAIN) -> Evalu
     for arm in plan.trained:
         sharing = [other.name for other in plan.arms if other.same_as == arm.name]
         also = f", whose trials are also {', '.join(sharing)}'s" if sharing else ""
-        trials = sum(len(rung.repeats) * rung.rates for rung in plan.rungs)
-        what = f"{arm.name}{also}: {len(plan.candidates)} rates x {plan.repeats} repeats, validation"
+        trials = sum(len(rung.repeats) * rung.rates for rung in arm.rungs)
+        what = f"{arm.name}{also}: {len(arm.candidates)} rates x {plan.repeats} repeats, validation"
         epochs = arm.training.epochs
         groups.append(Group(what=what, count=trials, epochs=epochs, images_asked=aside))
         test = f"{arm.name}: the chosen rate's trials, test"

@@ -47,6 +47,17 @@ def _not_empty(values: Sequence[object]) -> str | None:
     return None if values else "must not be empty"
 
 
+def rates_fault(rates: Sequence[float] | None) -> str | None:
+    """Return what is wrong with learning rates to try, if anything is."""
+    if rates is None:
+        return None
+    if not rates:
+        return "must not be empty"
+    if any(not 0 < rate < float("inf") for rate in rates):
+        return "every rate must be greater than 0"
+    return "the same rate stands twice" if len(set(rates)) != len(rates) else None
+
+
 @component
 class DistilledRef:
     """Which distilled set is evaluated."""
@@ -108,6 +119,11 @@ class FullRecipe:
         "images per forward pass, where a batch does not fit: gradients add up", default=None, minimum=1
     )
     learning_rate: float = parameter("the rate of a teacher that is trained here", default=0.01, above=0)
+    learning_rates: tuple[float, ...] | None = parameter(
+        "what the arm full-hard tries, one or more; the protocol's where not given",
+        default=None,
+        check=rates_fault,
+    )
 
 
 @component

@@ -227,6 +227,45 @@ def test_the_distilled_sets_own_rate_is_tried_by_every_arm(tmp_path):
         }
 
 
+def full_data(**changes):
+    return {"recipe": {"optimizer": "sgd", "schedule": "constant", "epochs": 2, "batch_size": 16, **changes}}
+
+
+def test_the_full_data_are_trained_at_rates_of_their_own(tmp_path):
+    prepared = prepared_case(tmp_path, scores=["hlr"], full_data=full_data(learning_rates=[0.05]))
+    plan, outcome = prepared.plan, run_case(prepared, tmp_path / "cache")
+    full, syn = plan.trained
+    assert ((0.05,), (0.01, 0.1)) == (full.candidates, syn.candidates)
+    trials = [trial for trial in outcome.trials if trial.arm == "full-hard"]
+    # One rate leaves nothing to choose: no search, no validation, one training on everything per repeat.
+    assert [("final", 0.05, None)] * 2 == [
+        (trial.phase, trial.learning_rate, trial.validation_accuracy) for trial in trials
+    ]
+    assert all(trial.accuracy is not None for trial in trials)
+    assert plan.count() == len(outcome.trials) == 2 + 4
+    assert [0.05] == outcome.protocol["full_data_learning_rates"]
+    assert [0.01, 0.1] == outcome.protocol["learning_rates"]
+    assert not any("end of the grid for full-hard" in note for note in outcome.notes)
+
+
+def test_rates_of_the_full_data_are_searched_where_the_others_have_one(tmp_path):
+    prepared = prepared_case(
+        tmp_path,
+        scores=["hlr"],
+        full_data=full_data(learning_rates=[0.1, 0.02]),
+        protocol={"use": "strict", "repeats": 2, "learning_rates": [0.01], "validation": 0.2},
+    )
+    outcome = run_case(prepared, tmp_path / "cache")
+    full = [trial for trial in outcome.trials if trial.arm == "full-hard"]
+    assert ["search"] * 4 + ["final"] * 2 == [trial.phase for trial in full]
+    chosen = {trial.learning_rate for trial in full[4:]}
+    best = max(
+        [0.02, 0.1], key=lambda rate: sum(t.validation_accuracy for t in full[:4] if t.learning_rate == rate)
+    )
+    assert {best} == chosen
+    assert len(prepared.split.validation) > 0
+
+
 def test_a_given_full_accuracy_trains_no_full_arm(tmp_path):
     prepared = prepared_case(
         tmp_path, full_data={"accuracy": 0.9, "source": "a table"}, scores=["hlr", "lrs"]

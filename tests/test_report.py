@@ -81,6 +81,7 @@ def trial(arm, repeat, accuracy, **changes):
         "epoch": 7,
         "diverged": accuracy is None,
         "seconds": 1.5,
+        "how": "alone, as it is",
     }
     return TrialResult(arm=arm, repeat=repeat, accuracy=accuracy, **{**values, **changes})
 
@@ -214,7 +215,7 @@ def test_the_record_lists_every_trial(report):
     expected = {
         **{"arm": "rdm-any", "phase": "final", "repeat": 1, "learning_rate": 0.01, "seed": 11},
         **{"subset_seed": 3, "accuracy": None, "validation_accuracy": None, "epoch": 7},
-        **{"diverged": True, "seconds": 1.5, "reused": False},
+        **{"diverged": True, "seconds": 1.5, "reused": False, "how": "alone, as it is"},
     }
     assert expected == record["trials"][2]
 
@@ -287,10 +288,10 @@ def test_scores_csv_has_a_line_for_each_asked_score(report):
 def test_trials_csv_has_a_line_for_each_trial(report):
     expected = (
         "arm,phase,repeat,learning_rate,seed,subset_seed,accuracy,validation_accuracy,epoch,diverged,seconds,"
-        "reused\n"
-        "syn-any,search,0,0.01,10,,,0.5,7,false,1.5,false\n"
-        "syn-any,final,0,0.01,10,,0.4375,,7,false,1.5,true\n"
-        "rdm-any,final,1,0.01,11,3,,,7,true,1.5,false\n"
+        "reused,how\n"
+        'syn-any,search,0,0.01,10,,,0.5,7,false,1.5,false,"alone, as it is"\n'
+        'syn-any,final,0,0.01,10,,0.4375,,7,false,1.5,true,"alone, as it is"\n'
+        'rdm-any,final,1,0.01,11,3,,,7,true,1.5,false,"alone, as it is"\n'
     )
     assert expected == trials_csv(report)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -37,9 +38,18 @@ def command(config: Path, overrides: tuple[str, ...], device: str) -> None:
             lines.append(f"  student: {single.student.use}")
         lines += [
             f"  arms: {arms}",
-            f"  learning rates: {', '.join(f'{rate:g}' for rate in plan.candidates)}",
+            f"  learning rates: {_rates(plan.candidates)}",
+            *(
+                f"  of {arm.name}: {_rates(arm.candidates)}"
+                for arm in plan.trained
+                if arm.candidates != plan.candidates
+            ),
             f"  trials: {plan.count()}, {plan.repeats} repeats, protocol {settings.protocol.use}",
         ]
         with threads_for(place, prepared.step_activations):
             lines.append(f"  device: {describe(place)}")
     click.echo("\n".join([f"{config}: good", *lines]))
+
+
+def _rates(rates: Sequence[float]) -> str:
+    return ", ".join(f"{rate:g}" for rate in rates)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 FORMAT = "ddrank-distilled"
 FORMAT_VERSION = 1
 MAX_HEADER_BYTES = 1 << 20
-MAX_FILE_BYTES = 8 << 30
+MAX_FILE_BYTES = 64 << 30
 _DTYPES = {"labels": ("I64", 8), "images": ("F32", 4), "soft_labels": ("F32", 4)}
 _RANKS = {"labels": 1, "images": 4, "soft_labels": 2}
 
@@ -120,8 +120,8 @@ def load(path: Path) -> DistilledSet:
     with _opened(path) as file:
         for name, place in stored.items():
             file.seek(place.start)
-            raw = bytearray(file.read(place.length))
-            if len(raw) != place.length:
+            raw = bytearray(place.length)
+            if file.readinto(raw) != place.length:
                 raise DataError(f"{path}: {name}: the file was cut off while it was read")
             tensors[name] = torch.frombuffer(raw, dtype=dtypes[_DTYPES[name][0]]).reshape(place.shape)
     distilled = DistilledSet(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import attrs
+
 from ddrank_core.engine.device import fits
 from ddrank_core.engine.images import ImageSet
 from ddrank_core.engine.plan import Training, Trial, needs_stored_soft, replays_views
@@ -13,6 +15,9 @@ from ddrank_core.protocols import Teachers
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_NORMALISED_BYTES = 64 << 20
+"""Up to here a trial's random images are normalised once, as float32: CIFAR-100's at 50 per class are."""
 
 
 class Material:
@@ -26,7 +31,8 @@ class Material:
         self.full = self._real(real.train_images, real.train_labels)
         """All real training images."""
         self.validation = self._part(prepared.split.validation)
-        self._working = working_images(prepared).to(prepared.device)
+        working = working_images(prepared)
+        self._working = working.to(prepared.device) if fits(working, prepared.device) else working
 
     def of(self, training: Training, trial: Trial, teachers: Teachers) -> ImageSet:
         """Return what a trial trains on; distilled and random images are normalised beforehand."""
@@ -66,25 +72,40 @@ class Material:
         )
 
     def _random(self, training: Training, subset_seed: int, teachers: Teachers) -> ImageSet:
-        index = draw_subset(self._prepared, subset_seed).to(self._prepared.device)
-        images = self.full.batch(index)
-        return ImageSet(
-            images=images,
-            labels=self.full.labels[index],
-            soft=self._label_softly(images, teachers) if needs_stored_soft(training) else None,
+        index = draw_subset(self._prepared, subset_seed)
+        data = attrs.evolve(
+            self._drawn(index),
             soft_kind=self._prepared.distilled.soft_kind,
             soft_temperature=self._prepared.distilled.soft_temperature,
-            num_classes=self._prepared.real.num_classes,
             views=self._prepared.views if replays_views(training) else None,
             views_are_labelled=False,
         )
+        if needs_stored_soft(training):
+            data = attrs.evolve(data, soft=self._label_softly(data, teachers))
+        return data
 
-    def _label_softly(self, images: Tensor, teachers: Teachers) -> Tensor:
+    def _drawn(self, index: Tensor) -> ImageSet:
+        """Return the real images at `index`, int64 [M] on the CPU.
+
+        A few are normalised beforehand. Many are copied to the device as they are stored, or stay where they
+        are, and are normalised batch by batch: float32 takes four times as much, for every repeat.
+        """
+        device, full = self._prepared.device, self.full
+        part = full.part(index.to(device))
+        if 4 * len(index) * full.images[0].numel() <= _NORMALISED_BYTES:
+            return attrs.evolve(part, images=part.batch(slice(None)), rows=None, space=None)
+        if full.images.device == device:
+            return part
+        images = full.images[index]
+        return attrs.evolve(part, images=images.to(device), rows=None) if fits(images, device) else part
+
+    def _label_softly(self, data: ImageSet, teachers: Teachers) -> Tensor:
         """Return the teachers' mean label of each image, of the kind that the distilled set stores."""
         import torch
 
-        size = evaluation_batch(self.full, self._prepared.device)
-        logits = torch.cat([torch.stack(teachers(part)) for part in torch.split(images, size)], dim=1)
+        size = evaluation_batch(data, self._prepared.device)
+        parts = (data.batch(slice(start, start + size)) for start in range(0, len(data), size))
+        logits = torch.cat([torch.stack(teachers(part)) for part in parts], dim=1)
         distilled = self._prepared.distilled
         if distilled.soft_kind == "logits":
             return logits.mean(dim=0)

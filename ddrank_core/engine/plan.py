@@ -68,6 +68,10 @@ class Arm:
     name: ArmName
     training: Training
     same_as: ArmName | None = None
+    candidates: tuple[float, ...] = ()
+    """The learning rates that it tries, ascending."""
+    rungs: tuple[Rung, ...] = ()
+    """How its search goes on; each rung has the best rates of the one before."""
 
 
 @attrs.frozen(kw_only=True)
@@ -88,12 +92,12 @@ class Plan:
 
     arms: tuple[Arm, ...]
     candidates: tuple[float, ...]
-    """The learning rates that every arm tries, ascending."""
+    """The learning rates that every arm tries, ascending, but for one that has rates of its own."""
     validation_share: float
     """The share of the real training set that is set aside to choose by."""
     repeats: int
     rungs: tuple[Rung, ...]
-    """How an arm's search goes on; each rung has the best rates of the one before."""
+    """How the search over these goes on."""
     seed: int
     subset_seed: int
 
@@ -102,9 +106,14 @@ class Plan:
         """Return the arms that need trials of their own."""
         return tuple(arm for arm in self.arms if arm.same_as is None)
 
+    @property
+    def with_own_rates(self) -> tuple[Arm, ...]:
+        """Return the arms that try other rates than the rest: the one on the full data, if any."""
+        return tuple(arm for arm in self.trained if arm.candidates != self.candidates)
+
     def searches_apart(self, arm: Arm) -> bool:
         """Return whether the arm's rate is searched on less data than its final trials get."""
-        return arm.training.source == "full" and self.validation_share > 0
+        return arm.training.source == "full" and self.validation_share > 0 and len(arm.candidates) > 1
 
     def first_trials(self, arm: Arm, rung: Rung, rates: Sequence[float]) -> tuple[Trial, ...]:
         """Return the arm's trials of a rung, at the rates that are left."""
@@ -117,8 +126,11 @@ class Plan:
 
     def count(self) -> int:
         """Return how many trials the whole plan has."""
-        search = sum(len(rung.repeats) * rung.rates for rung in self.rungs)
-        return sum(search + self.repeats * self.searches_apart(arm) for arm in self.trained)
+        return sum(
+            sum(len(rung.repeats) * rung.rates for rung in arm.rungs)
+            + self.repeats * self.searches_apart(arm)
+            for arm in self.trained
+        )
 
     def _trial(self, arm: Arm, phase: Phase, repeat: int, rate: float) -> Trial:
         draws = arm.training.source == "random"
@@ -143,10 +155,17 @@ def make_plan(
     """
     protocol = config.protocol.component
     candidates = _candidates(protocol.learning_rates, own_rate)
+    full = config.full_data.recipe
+    of_full = tuple(sorted(full.learning_rates)) if full and full.learning_rates else candidates
+    arms = tuple(
+        attrs.evolve(arm, candidates=rates, rungs=protocol.rungs(len(rates)))
+        for arm in _share(_arms(config, hard, cross_entropy))
+        for rates in (of_full if arm.training.source == "full" else candidates,)
+    )
     return Plan(
-        arms=_share(_arms(config, hard, cross_entropy)),
+        arms=arms,
         candidates=candidates,
-        validation_share=protocol.validation_share(candidates),
+        validation_share=max(protocol.validation_share(arm.candidates) for arm in arms),
         repeats=protocol.repeats,
         rungs=protocol.rungs(len(candidates)),
         seed=config.seed,

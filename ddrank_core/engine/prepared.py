@@ -107,14 +107,15 @@ def unit_images(prepared: Prepared) -> Tensor:
     return prepared.space.to(_cpu()).to_unit(working_images(prepared))
 
 
-def working_images(prepared: Prepared) -> Tensor:
-    """Return the distilled images in the run's working space, float32 [N, C, H, W], on the CPU."""
+def working_images(prepared: Prepared, first: int | None = None) -> Tensor:
+    """Return the first distilled images, or all, in the working space, float32 [N, C, H, W], on the CPU."""
     distilled, real = prepared.distilled, prepared.real
+    images = distilled.images[:first]
     if prepared.config.whitening is None:
-        return distilled_file.to_space(distilled.images, distilled.space, real.mean, real.std)
+        return distilled_file.to_space(images, distilled.space, real.mean, real.std)
     if distilled.space.kind == "zca":
-        return distilled.images
-    unit = distilled_file.to_unit(distilled.images, distilled.space)
+        return images
+    unit = distilled_file.to_unit(images, distilled.space)
     return prepared.space.to(_cpu()).normalise(unit)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ddrank_core.engine.plan import Plan
 from ddrank_core.engine.prepared import Prepared, real_digest
 from ddrank_core.results import ArmResult, TrialResult
 
@@ -17,6 +18,7 @@ def protocol_record(prepared: Prepared) -> dict[str, Any]:
         "version": protocol.component.version,
         "repeats": plan.repeats,
         "learning_rates": list(plan.candidates),
+        **_own_rates(plan),
         "validation_images": len(prepared.split.validation),
         "selected_on_test_set": selects_on_test_set(prepared),
     }
@@ -69,7 +71,7 @@ def notes(
     found += [check.note for check in prepared.teacher_checks if check is not None and check.note]
     if selects_on_test_set(prepared):
         found.append("Learning rates and epochs were selected on the test set: these numbers are optimistic.")
-    if at_end := _at_end_of_grid(prepared.plan.candidates, arms):
+    if at_end := _at_end_of_grid(prepared.plan, arms):
         found.append(f"The chosen learning rate is at an end of the grid for {', '.join(at_end)}.")
     if diverged := sum(trial.diverged for trial in trials):
         found.append(f"{diverged} of {len(trials)} trials diverged; none of them is in a mean.")
@@ -78,9 +80,17 @@ def notes(
     return tuple(found)
 
 
-def _at_end_of_grid(candidates: Sequence[float], arms: Mapping[str, ArmResult]) -> list[str]:
+def _own_rates(plan: Plan) -> dict[str, Any]:
+    """Return what the arm full-hard tries, where it has rates of its own."""
+    own = next(iter(plan.with_own_rates), None)
+    return {} if own is None else {"full_data_learning_rates": list(own.candidates)}
+
+
+def _at_end_of_grid(plan: Plan, arms: Mapping[str, ArmResult]) -> list[str]:
     """Return the arms that might have done better with a rate that was not tried."""
-    if len(candidates) < 2:
-        return []
-    ends = {candidates[0], candidates[-1]}
-    return [arm.name for arm in arms.values() if arm.same_as is None and ends & set(arm.learning_rates)]
+    tried = {arm.name: arm.candidates for arm in plan.trained if len(arm.candidates) > 1}
+    return [
+        name
+        for name, rates in tried.items()
+        if name in arms and {rates[0], rates[-1]} & set(arms[name].learning_rates)
+    ]

@@ -65,7 +65,7 @@ def _rehearse_arm(
     real, where = prepared.real, prepared.where
     with fault(f"{where}: {field}"):
         built = build(network.component, real.num_classes, real.image_shape, 0).to(prepared.device).train()
-    few = working_images(prepared)[:1].to(prepared.device)
+    few = working_images(prepared, first=1).to(prepared.device)
     few = few.repeat(min(2, _smallest_batch(prepared, training)), 1, 1, 1)
     count, classes = len(few), real.num_classes
     hard = torch.zeros(count, dtype=torch.int64, device=prepared.device)

@@ -185,8 +185,8 @@ class _Run:
     def _search(self, arm: Arm) -> list[Done]:
         """Return the arm's trials over the candidate rates, and repeats: all of them, or ever fewer."""
         found: list[Done] = []
-        rates: Sequence[float] = self.plan.candidates
-        for rung in self.plan.rungs:
+        rates: Sequence[float] = arm.candidates
+        for rung in arm.rungs:
             if found:
                 rates = self.protocol.keep([done.result for done in found], rung.rates)
             found += self._trials(arm, self.plan.first_trials(arm, rung, rates))

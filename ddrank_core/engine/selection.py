@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
+from ddrank_core.config import rates_fault
 from ddrank_core.results import Rung, TrialResult
 from ddrank_core.spec import component, parameter
 
@@ -12,24 +13,17 @@ GRID = (0.001, 0.005, 0.01, 0.05, 0.1)
 """ddranking's grid of learning rates, kept so that results can be compared."""
 
 
-def _rates_fault(rates: Sequence[float]) -> str | None:
-    if not rates:
-        return "must not be empty"
-    if any(not 0 < rate < float("inf") for rate in rates):
-        return "every rate must be greater than 0"
-    return "the same rate stands twice" if len(set(rates)) != len(rates) else None
-
-
 @component
 class Strict:
     """Nothing is selected on the test set.
 
     Every arm tries every candidate rate (the grid, and the distilled set's own rate if it brings
-    one) in every repeat. One rate per arm is chosen: the best mean accuracy over repeats on a
-    split that is carved from the real training set. The weights of the last epoch then predict the test
-    set, once, and its labels are read after the last arm is done. With one candidate there is nothing to
-    choose and no split is carved. The arm on the full real set is searched without the split and then
-    trained anew on the whole of it.
+    one) in every repeat; the arm on the full data those of its own recipe, where that names any.
+    One rate per arm is chosen: the best mean accuracy over repeats on a split that is carved from the
+    real training set. The weights of the last epoch then predict the test set, once, and its labels are
+    read after the last arm is done. With one candidate there is nothing to choose and no split is
+    carved. The arm on the full real set is searched without the split and then trained anew on the
+    whole of it.
 
     With `search: halving`, rates that do badly in the first repeats are not tried in the later ones: after 1,
     2, 4, ... repeats the better half goes on (successive halving over repeats, after Karnin, Koren & Somekh
@@ -40,7 +34,7 @@ class Strict:
 
     repeats: int = parameter("trials per arm and rate, each with new initial weights", default=5, minimum=1)
     learning_rates: tuple[float, ...] = parameter(
-        "the grid, the same for every arm", default=GRID, check=_rates_fault
+        "the grid, the same for every arm", default=GRID, check=rates_fault
     )
     search: Literal["grid", "halving"] = parameter(
         "grid: every rate in every repeat; halving: the worse half is dropped after 1, 2, 4, ... repeats",
@@ -113,7 +107,7 @@ class DDRanking02:
 
     repeats: int = parameter("trials per arm and rate, each with new initial weights", default=5, minimum=1)
     learning_rates: tuple[float, ...] = parameter(
-        "the grid, the same for every arm", default=GRID, check=_rates_fault
+        "the grid, the same for every arm", default=GRID, check=rates_fault
     )
     test_interval: int = parameter("epochs between two looks at the test set", default=20, minimum=1)
 

@@ -270,8 +270,8 @@ class Trainer:
             for trial in (
                 *(
                     trial
-                    for rung in plan.rungs
-                    for trial in plan.first_trials(arm, rung, plan.candidates[: rung.rates])
+                    for rung in arm.rungs
+                    for trial in plan.first_trials(arm, rung, arm.candidates[: rung.rates])
                 ),
                 *(plan.final_trials(arm, 0.0) if plan.searches_apart(arm) else ()),
             )
@@ -296,7 +296,7 @@ class Trainer:
         """Return whether this trial is known to be selected before it is trained."""
         if self.protocol.test_epochs(arm.training.epochs):
             return False
-        return len(self.plan.candidates) == 1 or (self.plan.searches_apart(arm) and trial.phase == "final")
+        return len(arm.candidates) == 1 or (self.plan.searches_apart(arm) and trial.phase == "final")
 
     def student(self, trial: Trial) -> nn.Module:
         """Return the network of a trial with its initial weights, on the device, ready to be run.

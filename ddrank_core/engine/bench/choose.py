@@ -110,7 +110,7 @@ class _Steps:
         import torch
 
         plan = trainer.plan
-        (self._trial, *_) = plan.first_trials(arm, plan.rungs[0], plan.candidates)
+        (self._trial, *_) = plan.first_trials(arm, arm.rungs[0], arm.candidates)
         self._trainer = trainer
         training = arm.training
         count = min(training.batch_size, trainer.images_of(arm), training.micro_batch or training.batch_size)

@@ -170,8 +170,8 @@ class _Look:
         """Return the rungs, and all their results; None where one is missing, and so the choice unknown."""
         batches: list[Batch] = []
         results: list[TrialResult] | None = []
-        for rung in self._plan.rungs:
-            rates: Sequence[float] = self._plan.candidates[: rung.rates]
+        for rung in self._arm.rungs:
+            rates: Sequence[float] = self._arm.candidates[: rung.rates]
             if results:
                 rates = self._trainer.protocol.keep(results, rung.rates)
             trials = self._plan.first_trials(self._arm, rung, rates)

@@ -143,7 +143,7 @@ def stand_in(prepared: Prepared, teacher: Teacher) -> nn.Module:
 def time_arm(trainer: Trainer, arm: Arm, asked: Asked, budget: float) -> Pace:
     """Time the epochs of an arm's first trials, as many at once as a run trains."""
     plan, workers = trainer.plan, processes(asked, trainer.prepared)
-    trials, way = plan.first_trials(arm, plan.rungs[0], plan.candidates), trainer.setting.execution
+    trials, way = plan.first_trials(arm, arm.rungs[0], arm.candidates), trainer.setting.execution
     if workers > 1:
         found = in_workers(trainer, workers, lambda: _time_trials(trainer, arm, trials[:1], budget))
         flops = _arm_flops(trainer, arm, trials[:1])
@@ -205,7 +205,8 @@ def _time_trials(
 def time_student_test(trainer: Trainer, asked: Asked, budget: float) -> PredictionPace:
     """Time test passes of a student, in as many processes as a run tests in."""
     plan, workers = trainer.plan, processes(asked, trainer.prepared)
-    trial = plan.first_trials(plan.trained[0], plan.rungs[0], plan.candidates)[0]
+    arm = plan.trained[0]
+    trial = plan.first_trials(arm, arm.rungs[0], arm.candidates)[0]
 
     def work() -> Timed:
         network = trainer.student(trial)

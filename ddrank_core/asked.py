@@ -11,7 +11,7 @@ Compile = Literal["auto", "on", "off"]
 
 @attrs.frozen(kw_only=True)
 class Asked:
-    """None leaves it to the device; nothing here changes a result by more than its last bits."""
+    """None leaves it to the device; nothing here changes more than the order of sums."""
 
     workers: int | None = None
     """Processes that train side by side."""

@@ -321,6 +321,10 @@ def load_teacher(path: Path, registry: Registry, overrides: Sequence[str] = ()) 
     config: TeacherConfig = _Structurer(registry, path.parent).structure(values, TeacherConfig, str(path))
     if config.recipe is None and not getattr(config.network.component, "pretrained", False):
         raise ConfigError(f"{path}: recipe: missing; {config.network.use} has no pretrained weights to keep")
+    if config.recipe is not None and config.recipe.learning_rates is not None:
+        raise ConfigError(
+            f"{path}: recipe.learning_rates: is for the arm full-hard of a run; use recipe.learning_rate"
+        )
     return config
 
 

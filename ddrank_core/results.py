@@ -31,7 +31,7 @@ class TrialResult:
     reused: bool = False
     """Read back from the store of finished trials instead of trained in this run."""
     how: str = ""
-    """How it was computed: alone or in a cohort, compiled or not. It moves the last bits of a result."""
+    """How it was computed: alone or in a cohort, compiled or not. It changes the order of sums."""
 
 
 @attrs.frozen

@@ -17,6 +17,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 Install = Callable[..., str]
 
 
+@pytest.fixture(autouse=True)
+def may_fork(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let later tests fork workers though this one compiles: torch had its threads before, here."""
+    monkeypatch.setattr("ddrank_core.engine.execution._COMPILED_HERE", False)
+
+
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
     """Give a function that installs a distribution with one plugin, for the length of a test.

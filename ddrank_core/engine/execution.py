@@ -50,10 +50,13 @@ class Resident:
     """A student that is compiled once, and takes on the weights of one trial after the other."""
 
     def __init__(self, network: nn.Module) -> None:
+        import torch
+
         _set_up()
         self._network = network
-        # In place, so that it stays the module that it is. fullgraph: better not compiled than in pieces.
-        network.compile(fullgraph=True, dynamic=False)
+        # Its forward and not the module: of torch's own containers older versions silently compile nothing.
+        # fullgraph: better not compiled than in pieces.
+        network.forward = torch.compile(network.forward, fullgraph=True, dynamic=False)
 
     def become(self, fresh: nn.Module) -> nn.Module:
         """Return the compiled network with the weights and buffers of `fresh`, without gradients."""
@@ -69,13 +72,26 @@ class Resident:
         return self._network.train(fresh.training)
 
 
+_COMPILED_HERE = False
+
+
+def compiled_here() -> bool:
+    """Return whether this process has compiled a network: it has threads then, and must not be forked."""
+    return _COMPILED_HERE
+
+
 def _set_up() -> None:
     """Let torch compile in this process, for many shapes, with the draws that it has uncompiled."""
+    import torch
     import torch._dynamo.config
     import torch._inductor.config
 
     # It warns of a CUDA toolkit without a GPU, which is no concern of a CPU's.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    global _COMPILED_HERE
+    _COMPILED_HERE = True
     torch._inductor.config.compile_threads = 1
+    # Named, because the cache of older torch would else give out kernels of another number of threads.
+    torch._inductor.config.cpp.threads = torch.get_num_threads()
     torch._inductor.config.fallback_random = True
     torch._dynamo.config.recompile_limit = _GRAPHS

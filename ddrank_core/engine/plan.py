@@ -120,6 +120,12 @@ class Plan:
         phase: Phase = "search" if self.searches_apart(arm) else "final"
         return tuple(self._trial(arm, phase, repeat, rate) for repeat in rung.repeats for rate in rates)
 
+    def expected_trials(self, arm: Arm) -> tuple[Trial, ...]:
+        """Return as many trials as the arm will have, at the rates that are known beforehand."""
+        first = (self.first_trials(arm, rung, arm.candidates[: rung.rates]) for rung in arm.rungs)
+        finals = self.final_trials(arm, arm.candidates[0]) if self.searches_apart(arm) else ()
+        return (*(trial for trials in first for trial in trials), *finals)
+
     def final_trials(self, arm: Arm, learning_rate: float) -> tuple[Trial, ...]:
         """Return the trials that follow the search of an arm that searches apart."""
         return tuple(self._trial(arm, "final", repeat, learning_rate) for repeat in range(self.repeats))

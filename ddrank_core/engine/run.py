@@ -105,8 +105,6 @@ class _Run:
         self.compile = compile
         self.choice: Choice | None = None
         """How students are run that are trained alone; made before the first of them."""
-        self.left = 0.0
-        """Work that is neither done nor read back."""
         self.done = 0
         self.selected: dict[str, tuple[Done, ...]] = {}
         """Arm -> its trials that count, by repeat."""
@@ -151,14 +149,13 @@ class _Run:
             self.workers.close()
 
     def _start(self) -> RunStarted:
-        self.left = self.trainer.total_work()
         names = tuple(arm.name for arm in self.plan.trained)
         return RunStarted(
             name=self.config.name,
             device=self._described(),
             arms=names,
             trials=self.plan.count(),
-            work=self.left,
+            work=self.trainer.total_work(),
         )
 
     def _described(self) -> str:
@@ -227,13 +224,28 @@ class _Run:
         """Choose how students are run, once, before the first of them."""
         if self.choice is not None:
             return
-        pick = partial(choose, asked=self.compile, work=self.left, processes=self.count)
+        # What trains in cohorts is not compiled; it is not for the few that cannot that this is chosen.
+        asked = "off" if (self.cohorts.asked or 1) > 1 else self.compile
+        pick = partial(choose, asked=asked, work=self._left(), processes=self.count)
         if self.count > 1:
             self.choice = self._pool().choose(pick)
             self._pool().execution = self.choice.execution
         else:
             self.choice = pick(self.trainer)
             self.trainer.use_execution(self.choice.execution)
+
+    def _left(self) -> float:
+        """Return about how much work is not in the store.
+
+        Of a search, the first rung's rates are known; of an arm that misses none of these nothing is counted.
+        """
+        left = 0.0
+        for arm in self.plan.trained:
+            first = self.plan.first_trials(arm, arm.rungs[0], arm.candidates)
+            missing = [trial for trial in first if self.store.get(self._key(arm, trial)) is None]
+            later = self.trainer.arm_work(arm) - sum(self.trainer.work(arm, trial) for trial in first)
+            left += sum(self.trainer.work(arm, trial) for trial in missing) + later * bool(missing)
+        return left
 
     def _training_notes(self) -> tuple[str, ...]:
         """Return what was not trained as it might have been, and why."""
@@ -255,7 +267,6 @@ class _Run:
 
     def _report(self, result: TrialResult, work: float) -> None:
         self.done += 1
-        self.left -= work
         event = TrialFinished(result=result, done=self.done, total=self.plan.count(), work=work)
         self.emit("ddrank_trial_finished", event)
 
@@ -277,12 +288,17 @@ class _Run:
 
     def _test(self, arm: Arm, dones: Sequence[Done]) -> None:
         """Let selected trials predict the test set, once, unless they already have."""
+        import torch
+
         due = [done for done in dones if done.predictions is None and not done.result.diverged]
         lost = [done for done in due if done.weights is None]
         # Read back from the store of a run that was stopped before this arm's choice was made.
         again = self._train(arm, [done.trial for done in lost], lambda arm, done: None)
         for done, trained in zip(lost, again, strict=True):
-            done.weights = trained.weights
+            done.weights, done.result = trained.weights, attrs.evolve(done.result, how=trained.result.how)
+            if trained.weights is None:
+                done.predictions = torch.empty(0, dtype=torch.int64)
+        due = [done for done in due if done.weights is not None]
         for done, predictions in zip(due, self._predictions(due), strict=True):
             # What the test images did must not touch the choice that a rerun makes: `result` stays as it is.
             done.predictions = predictions

@@ -232,23 +232,23 @@ def predict(network: nn.Module, data: ImageSet, setting: Setting) -> Tensor | No
             images, _ = augment(
                 data.batch(slice(start, start + size)), setting.validation, draws, setting.space
             )
-            logits = _ask(network, images, min(size, len(data)), setting)
+            logits = _ask(network, images, min(size, len(data)), setting.execution)
             finite &= logits.isfinite().all()
             parts.append(logits.argmax(dim=1))
         network.train(was_training)
         return torch.cat(parts) if finite.item() else None
 
 
-def _ask(network: nn.Module, images: Tensor, size: int, setting: Setting) -> Tensor:
-    """Return a network's logits of up to `size` images, which it always sees as many as `size` of.
+def _ask(network: nn.Module, images: Tensor, size: int, execution: Execution) -> Tensor:
+    """Return a network's logits of up to `size` images; a compiled one always sees as many as `size`.
 
-    A compiled network would be compiled anew for the last few.
+    It would be compiled anew for the last few.
     """
     import torch
 
-    missing = size - len(images)
+    missing = size - len(images) if execution.compiled else 0
     whole = torch.cat([images, images[-1:].expand(missing, -1, -1, -1)]) if missing else images
-    logits: Tensor = network(setting.execution.laid_out(whole))
+    logits: Tensor = network(execution.laid_out(whole))
     return logits[: len(images)]
 
 

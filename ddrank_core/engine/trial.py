@@ -83,19 +83,14 @@ class Trainer:
         except DDRankError:
             raise
         except Exception as error:  # the plugin boundary: components run in here
-            training = arm.training
-            whose = ", ".join(
-                f"{chosen.use} of {chosen.entry.owner}"
-                for chosen in (
-                    self.prepared.config.student,
-                    training.labels,
-                    training.loss,
-                    *training.augmentation,
-                )
-            )
-            raise RunFailed(
-                f"{words(trial, self.plan.repeats)}: {one_line(error)} (it uses {whose})"
-            ) from error
+            raise self._failed(arm, words(trial, self.plan.repeats), error) from error
+
+    def _failed(self, arm: Arm, what: str, error: Exception) -> RunFailed:
+        """Return the error of a training in one line that names whose components it uses."""
+        training = arm.training
+        used = (self.prepared.config.student, training.labels, training.loss, *training.augmentation)
+        whose = ", ".join(f"{chosen.use} of {chosen.entry.owner}" for chosen in used)
+        return RunFailed(f"{what}: {one_line(error)} (it uses {whose})")
 
     def train_together(
         self,
@@ -146,7 +141,7 @@ class Trainer:
         except DDRankError:
             raise
         except Exception as error:  # the plugin boundary: components run in here
-            raise RunFailed(f"{arm.name}, {len(trials)} trials at once: {one_line(error)}") from error
+            raise self._failed(arm, f"{arm.name}, {len(trials)} trials at once", error) from error
         # Outside the handler: what the failed attempt held is free by now.
         torch.cuda.empty_cache()
         on_epoch.done = before
@@ -263,23 +258,15 @@ class Trainer:
 
     def total_work(self) -> float:
         """Return the expected work of all trials of the plan."""
-        plan = self.plan
-        return sum(
-            self.work(arm, trial)
-            for arm in plan.trained
-            for trial in (
-                *(
-                    trial
-                    for rung in arm.rungs
-                    for trial in plan.first_trials(arm, rung, arm.candidates[: rung.rates])
-                ),
-                *(plan.final_trials(arm, 0.0) if plan.searches_apart(arm) else ()),
-            )
-        )
+        return sum(self.arm_work(arm) for arm in self.plan.trained)
 
-    def step_work(self, arm: Arm) -> float:
-        """Return the work of one training step of the arm, in the same unit."""
-        return min(arm.training.batch_size, self.images_of(arm)) + _STEP_COST
+    def arm_work(self, arm: Arm) -> float:
+        """Return the expected work of all of an arm's trials."""
+        return sum(self.work(arm, trial) for trial in self.plan.expected_trials(arm))
+
+    def step_work(self, images: int) -> float:
+        """Return the work of one training step on so many images, in the same unit."""
+        return images + _STEP_COST
 
     def _validate(self, network: nn.Module, trial: Trial) -> float | None:
         if not self.chooses_by_validation(trial):
@@ -289,8 +276,9 @@ class Trainer:
 
     def chooses_by_validation(self, trial: Trial) -> bool:
         """Return whether a choice still hangs on this trial; final trials of a searched arm are chosen."""
-        after_search = trial.arm == "full-hard" and trial.phase == "final"
-        return self.plan.validation_share > 0 and not after_search
+        (arm,) = (one for one in self.plan.arms if one.name == trial.arm)
+        after_search = self.plan.searches_apart(arm) and trial.phase == "final"
+        return self.plan.validation_share > 0 and len(arm.candidates) > 1 and not after_search
 
     def tests_at_once(self, arm: Arm, trial: Trial) -> bool:
         """Return whether this trial is known to be selected before it is trained."""

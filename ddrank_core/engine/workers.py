@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
-from ddrank_core.engine.execution import Execution
+from ddrank_core.engine.execution import Execution, compiled_here
 from ddrank_core.engine.plan import Arm, Trial
 from ddrank_core.engine.trial import Done, OnEpoch, Trainer
 from ddrank_core.errors import RunFailed
@@ -44,11 +44,14 @@ def count_workers(asked: int | None, device: torch.device, step_activations: int
     """Return how many processes train at once: as many as asked for, or a core each where that is safe.
 
     Processes are forked, so that they share the data. That is possible on Linux, and not beside a GPU that
-    torch may have started threads for. Without a number, as many are used as fit into half the free memory.
+    torch may have started threads for, nor after this process has compiled a network. Without a number, as
+    many are used as fit into half the free memory.
     """
     import torch
 
     if device.type != "cpu" or not sys.platform.startswith("linux") or torch.cuda.is_available():
+        return 1
+    if compiled_here():
         return 1
     if asked is not None:
         return asked

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -15,9 +17,10 @@ from ddrank_core.asked import Compile
 from ddrank_core.engine import device
 from ddrank_core.engine.bench.laps import Laps
 from ddrank_core.engine.execution import AS_IT_IS, Execution, Resident
-from ddrank_core.engine.plan import Arm
+from ddrank_core.engine.plan import Arm, Trial
+from ddrank_core.engine.train import evaluation_batch
 from ddrank_core.engine.trial import Trainer
-from ddrank_core.errors import one_line
+from ddrank_core.errors import RunFailed, one_line
 from ddrank_core.provenance import provenance
 from ddrank_core.store import cache_folder
 
@@ -30,6 +33,8 @@ _LONG_PER_LAYER = 40.0
 """The same for each layer of a larger network: to compile takes about a tenth of it."""
 _WORTH = 1.05
 """How much faster another way must be than the plain one."""
+_FORMAT = 1
+"""Of what is kept; another number forgets all choices."""
 _BUDGET, _GLANCE = 1.5, 0.05
 """Seconds for the steps of one way, and for a first look at how long the run will be."""
 _SAME = 1e-3
@@ -57,49 +62,68 @@ def choose(trainer: Trainer, asked: Compile, work: float, processes: int) -> Cho
     """Return how this process and its like should run students that are trained alone.
 
     `work` is what is left of the run, as `Trainer.work` counts it, for so many processes. A choice that was
-    measured is kept in the cache folder and holds for the same student, shapes, machine and versions; `on`
-    and `off` are not measured. Runs of less than ten minutes go on as they are.
+    measured is kept in the cache folder and holds for the same student, shapes, machine and versions. Runs
+    of less than ten minutes go on as they are. What is asked for with `on` is checked, and not timed.
+
+    Raises:
+        RunFailed: one line, if the student cannot be compiled and must.
     """
-    if asked != "auto" or trainer.device.type != "cpu":
-        return Choice(execution=COMPILED if asked == "on" else AS_IT_IS)
-    arm = max(trainer.plan.trained, key=lambda arm: trainer.step_work(arm) * arm.training.epochs)
-    steps = _Steps(trainer, arm)
-    plain = steps.milliseconds(AS_IT_IS, _GLANCE, least=1)
-    expected = work / trainer.step_work(arm) * plain / 1000 / processes
+    if asked == "off" or trainer.device.type != "cpu":
+        return Choice(execution=AS_IT_IS)
+    steps = _Steps(trainer, max(trainer.plan.trained, key=trainer.arm_work))
+    if asked == "on":
+        return _checked(steps)
+    try:
+        plain = steps.milliseconds(AS_IT_IS, _GLANCE, least=1)
+    except Exception:  # the student is a plugin's; its first trial says what is wrong, and whose it is
+        return Choice(execution=AS_IT_IS)
+    expected = work / trainer.step_work(steps.shape[0]) * plain / 1000 / processes
     if expected < max(LONG, _LONG_PER_LAYER * steps.layers):
         return Choice(execution=AS_IT_IS)
     kept = cache_folder() / "executions" / f"{_key(trainer, steps.shape)}.json"
     found = _read(kept)
-    if found is None:
+    if found is None or (found.execution.compiled and not _has_compiler()):
         found = _measured(steps)
-        _write(kept, found)
+        # A fault may be mended by the next run.
+        if found.fault is None:
+            _write(kept, found)
     return found
 
 
+def _checked(steps: _Steps) -> Choice:
+    try:
+        steps.compare(COMPILED)
+    except Exception as error:  # compilers raise what they like, and the student is a plugin's
+        raise RunFailed(f"--compile on: the student cannot be compiled: {_worded(error)}") from error
+    return Choice(execution=COMPILED)
+
+
 def _measured(steps: _Steps) -> Choice:
-    """Try the other ways, and return the fastest."""
-    fault = None
-    times = {way: steps.milliseconds(way) for way in (AS_IT_IS, Execution(channels_last=True))}
-    for way in (Execution(compiled=True), COMPILED):
+    """Try the other ways, and return the fastest of those that compute the same."""
+    times, fault = {AS_IT_IS: steps.milliseconds(AS_IT_IS)}, None
+    for way in (Execution(channels_last=True), Execution(compiled=True), COMPILED):
         try:
-            times[way] = steps.milliseconds(way)
+            if way.compiled and not _has_compiler():
+                raise FileNotFoundError("no C++ compiler is installed")
             steps.compare(way)
+            times[way] = steps.milliseconds(way)
         except Exception as error:  # compilers raise what they like, and the student is a plugin's
-            times.pop(way, None)
-            fault = _worded(error)
-            break
+            fault = _worded(error) if way.compiled else fault
     best = min(times, key=lambda way: times[way])
     if times[best] * _WORTH > times[AS_IT_IS]:
         best = AS_IT_IS
     spent = tuple((str(way), round(milliseconds, 3)) for way, milliseconds in times.items())
-    return Choice(execution=best, milliseconds=spent, fault=fault)
+    can = any(way.compiled for way in times)
+    return Choice(execution=best, milliseconds=spent, fault=None if can else fault)
+
+
+def _has_compiler() -> bool:
+    names = (os.environ.get("CXX"), "g++", "clang++", "cl")
+    return any(shutil.which(name) for name in names if name)
 
 
 def _worded(error: Exception) -> str:
-    # torch's own text goes on for pages; the kind is what a reader can act on.
-    name = type(error).__name__
-    if "CppCompiler" in name or "CxxCompiler" in name:
-        return "torch found no C++ compiler"
+    # torch's own text goes on for pages.
     return one_line(error)[:200]
 
 
@@ -109,14 +133,15 @@ class _Steps:
     def __init__(self, trainer: Trainer, arm: Arm) -> None:
         import torch
 
-        plan = trainer.plan
-        (self._trial, *_) = plan.first_trials(arm, arm.rungs[0], arm.candidates)
+        (self._trial, *_) = trainer.plan.first_trials(arm, arm.rungs[0], arm.candidates)
         self._trainer = trainer
-        training = arm.training
+        training, test = arm.training, trainer.material.test
         count = min(training.batch_size, trainer.images_of(arm), training.micro_batch or training.batch_size)
         self.shape = (count, *trainer.prepared.real.image_shape)
         source = torch.Generator().manual_seed(0)
         self._images = torch.randn(self.shape, generator=source)
+        tested = min(len(test), evaluation_batch(test, trainer.device))
+        self._tested = torch.randn((tested, *self.shape[1:]), generator=source)
 
     @property
     def layers(self) -> int:
@@ -126,7 +151,7 @@ class _Steps:
 
     def milliseconds(self, way: Execution, budget: float = _BUDGET, least: int = 5) -> float:
         """Return the median time of a step run this way."""
-        network = self._network(way)
+        network = self._network(way, self._trial)
         laps = Laps(self._trainer.device, budget, least=least, most=20)
         laps.start()
         while not laps.enough:
@@ -136,28 +161,32 @@ class _Steps:
         return 1000 * sorted(laps.seconds)[len(laps.seconds) // 2]
 
     def compare(self, way: Execution) -> None:
-        """Check that a way computes what the plain one does.
+        """Check that a way computes what the plain one does, for a trial that follows another.
 
         Raises:
-            ValueError: if logits or gradients differ by more than rounding.
+            ValueError: if logits, gradients, buffers or answers differ by more than rounding.
         """
-        expected, found = (self._results(one) for one in (AS_IT_IS, way))
-        worst = max(
-            float((one - other).norm() / other.norm().clamp_min(1e-12))
-            for one, other in zip(found, expected, strict=True)
-        )
-        if not worst <= _SAME:
-            raise ValueError(f"{way}, it computes something else (relative difference {worst:.1g})")
+        other = attrs.evolve(self._trial, seed=self._trial.seed + 1)
+        expected, found = (self._results(one, other) for one in (AS_IT_IS, way))
+        apart = [
+            float((one - two).norm() / two.norm().clamp_min(1e-12))
+            for one, two in zip(found, expected, strict=True)
+        ]
+        if not all(distance <= _SAME for distance in apart):
+            raise ValueError(f"{way}, it computes something else (relative difference {max(apart):.1g})")
 
-    def _results(self, way: Execution) -> list[Tensor]:
+    def _results(self, way: Execution, trial: Trial) -> list[Tensor]:
         import torch
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            network = self._network(way)
+            network = self._network(way, trial)
             logits = self._step(network, way)
-        gradients = [weight.grad for weight in network.parameters() if weight.grad is not None]
-        return [logits, torch.cat([gradient.flatten() for gradient in gradients])]
+        gradients = [weight.grad.flatten() for weight in network.parameters() if weight.grad is not None]
+        buffers = [buffer.detach().double().flatten() for buffer in network.buffers()]
+        with torch.inference_mode():
+            answers = network.eval()(way.laid_out(self._tested)).clone()
+        return [logits, answers, torch.cat(gradients), *([torch.cat(buffers)] if buffers else [])]
 
     def _step(self, network: nn.Module, way: Execution) -> Tensor:
         import torch
@@ -167,9 +196,15 @@ class _Steps:
         torch.autograd.backward(logits.square().mean())
         return logits.detach().clone()
 
-    def _network(self, way: Execution) -> nn.Module:
-        fresh = way.ready(self._trainer.fresh(self._trial)).train()
-        return Resident(fresh).become(fresh) if way.compiled else fresh
+    def _network(self, way: Execution, trial: Trial) -> nn.Module:
+        """Return a trial's network; a compiled one has trained another trial before."""
+        fresh = way.ready(self._trainer.fresh(trial)).train()
+        if not way.compiled:
+            return fresh
+        first = way.ready(self._trainer.fresh(self._trial)).train()
+        resident = Resident(first)
+        self._step(first, way)
+        return resident.become(fresh)
 
 
 # -- what was measured before ------------------------------------------------------------------
@@ -179,6 +214,7 @@ def _key(trainer: Trainer, shape: Sequence[int]) -> str:
     import torch
 
     content = [
+        _FORMAT,
         provenance(trainer.prepared.config.student),
         list(shape),
         trainer.prepared.real.num_classes,
@@ -213,8 +249,9 @@ def _read(file: Path) -> Choice | None:
 
 def _write(file: Path, choice: Choice) -> None:
     content = {**attrs.asdict(choice.execution), "milliseconds": choice.milliseconds, "fault": choice.fault}
-    file.parent.mkdir(parents=True, exist_ok=True)
-    # Another run may write the same file at the same time.
-    part = file.with_suffix(f".{os.getpid()}.part")
-    part.write_text(json.dumps(content))
-    part.replace(file)
+    # Another run may write the same file at the same time, and without it nothing is lost but time.
+    with suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part = file.with_suffix(f".{os.getpid()}.part")
+        part.write_text(json.dumps(content))
+        part.replace(file)

@@ -340,7 +340,9 @@ class _Structurer(Structurer):
         if not isinstance(value, Mapping):
             return Student(network=self.chosen("architecture", value))
         network = {key: item for key, item in value.items() if key != "full_data"}
-        given = value.get("full_data")
+        shaped = {"full_data": value.get("full_data")}
+        _augmentation_list(shaped, ("full_data", "recipe"))
+        given = shaped["full_data"]
         full_data = None if given is None else self.field("full_data", given, FullData)
         return Student(network=self.chosen("architecture", network), full_data=full_data)
 

@@ -5,13 +5,16 @@ functions marked `@ddrank_core.hookimpl`:
 
     from ddrank_core import ComponentSpec, hookimpl
 
+
     @hookimpl
     def ddrank_losses():
         return [ComponentSpec("acme/focal", "acme.focal:FocalLoss", "Focal loss")]
 
-Registration hooks are called once per process, on the main thread, when a command first needs
-to know the components. They return manifests and must import nothing heavy. An exception in one
-takes that plugin out, with one line on stderr; the others keep working.
+A registration hook that only returns a literal list of `ComponentSpec(...)`, like this one, is read from
+the source and never called: the module is imported when one of its components is used. Any other is
+called once per process, on the main thread, when components of its kind are first looked for. It returns
+a manifest and must import nothing heavy. An exception in one takes that plugin out, with one line on
+stderr; the others keep working. A listener's module is imported when a run starts.
 
 Lifecycle hooks are called once per event on the process that drives the run, never inside a
 training step. They get one frozen event and return nothing. An exception in one is reported

@@ -5,21 +5,47 @@ from __future__ import annotations
 import hashlib
 import inspect
 import sys
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+
+import attrs
 
 from ddrank_core.structure import Chosen, plain
 
 
+def components(config: Any, field: str = "") -> Iterator[tuple[str, Chosen[Any]]]:
+    """Yield every component of a config, those inside other components too, each with its field."""
+    if isinstance(config, Chosen):
+        yield field, config
+        config = config.component
+    if attrs.has(type(config)):
+        for attribute in attrs.fields(type(config)):
+            inner = f"{field}.{attribute.name}" if field else attribute.name
+            yield from components(getattr(config, attribute.name), inner)
+    elif isinstance(config, Mapping):
+        for key, item in config.items():
+            yield from components(item, f"{field}.{key}")
+    elif isinstance(config, (list, tuple)):
+        for index, item in enumerate(config):
+            yield from components(item, f"{field}[{index}]")
+
+
 def provenance(chosen: Chosen[Any]) -> dict[str, Any]:
-    """Return a component's kind, name, distribution, version, target, source digest and parameters."""
+    """Return whose a component is, from which source, and with which parameters.
+
+    `version` is a distribution's, or the start of the file's SHA-256 where `from_file` says that it is a
+    one-off file; `given` are the parameters that the config names, `parameters` all of them.
+    """
     entry = chosen.entry
     return {
         "kind": entry.kind,
         "name": chosen.use,
         "distribution": entry.distribution,
         "version": entry.version,
+        "from_file": entry.from_file,
         "target": entry.spec.target,
         "source_digest": source_digest(type(chosen.component)),
         "parameters": plain(chosen.component),
@@ -30,11 +56,11 @@ def provenance(chosen: Chosen[Any]) -> dict[str, Any]:
 def source_digest(cls: type) -> str | None:
     """Return the SHA-256 of the sources behind a class, or None where there are none to read.
 
-    A class in a package counts every .py file of its top-level package, since components share helpers;
-    a class in a module of its own counts that file.
+    A class in a package counts every .py file of its top-level package, since components share helpers; of
+    a namespace that distributions share, the package below it. A class in a module of its own counts that
+    file.
     """
-    module = sys.modules.get(cls.__module__.partition(".")[0])
-    folders = list(getattr(module, "__path__", ()))
+    folders = list(getattr(_top_module(cls.__module__), "__path__", ()))
     try:
         if folders:
             return _digest_of_sources(tuple(folders))
@@ -43,6 +69,14 @@ def source_digest(cls: type) -> str | None:
     except (OSError, TypeError):
         # A class made at run time, or one inside a zip or an extension module, has no source file.
         return None
+
+
+def _top_module(name: str) -> ModuleType | None:
+    """Return the first module with a file of its own on the way to the module `name`."""
+    parts = name.split(".")
+    prefixes = (".".join(parts[:count]) for count in range(1, len(parts) + 1))
+    modules = (sys.modules.get(prefix) for prefix in prefixes)
+    return next((module for module in modules if getattr(module, "__file__", None)), None)
 
 
 @cache

@@ -1,20 +1,23 @@
 """Names to components.
 
 Bare names are first-party, `vendor/name` is a third party's. Two claims on one name: neither is
-given out, and both are named. Listing imports manifests only; a target is imported by `load`.
+given out, and both are named. A plugin is imported only where a name could be its and its source does
+not tell; a target is imported by `load`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
 import attrs
 
 from ddrank_core.errors import DDRankError, PluginError, nearest, one_line
-from ddrank_core.plugins import CONTAINED, FIRST_PARTY, Plugin, PluginHost, installed
+from ddrank_core.manifest import Manifest
+from ddrank_core.plugin_choice import chosen
+from ddrank_core.plugins import CONTAINED, FIRST_PARTY, Plugin, PluginHost, shown
 from ddrank_core.spec import HOOKS, KINDS, ComponentSpec, Kind, parameters_of
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/([A-Za-z0-9][A-Za-z0-9._-]*|\*))?")
@@ -68,6 +71,8 @@ class Entry:
     spec: ComponentSpec
     distribution: str
     version: str
+    from_file: bool = False
+    """Whether it is from a one-off file, which others do not have."""
 
     @property
     def name(self) -> str:
@@ -77,40 +82,57 @@ class Entry:
     def owner(self) -> str:
         return f"{self.distribution} {self.version}"
 
+    @property
+    def advice(self) -> str:
+        """What to do about a component that does not load."""
+        if self.from_file:
+            return f"correct {self.distribution.removeprefix('file ')}"
+        verb = "reinstall" if self.distribution == FIRST_PARTY else "update or reinstall"
+        return f"{verb} {self.distribution}"
+
 
 class Registry:
-    """All components of this process, by kind and name."""
+    """All components of this process, by kind and name.
+
+    Those that only an import tells are looked up when their kind is asked for: of the project's own plugins
+    for a bare name, of everyone's for a vendor's name or a listing.
+    """
 
     def __init__(self, host: PluginHost, version: str) -> None:
         self.host = host
+        self._version = version
         self._entries: dict[tuple[str, str], Entry] = {}
-        self._conflicts: dict[tuple[str, str], tuple[str, ...]] = {}
-        for kind, specs in BUILT_IN.items():
-            for spec in specs:
-                self._entries[kind, spec.name] = Entry(kind, spec, FIRST_PARTY, version)
-        claims = [claim for kind in KINDS for claim in self._claims(kind)]
-        for plugin, entry in claims:
-            # A plugin that fell over in a later hook is out as a whole.
-            if host.uses(plugin):
-                self._claim(entry)
+        self._conflicts: dict[tuple[str, str], tuple[Entry, ...]] = {}
+        self._settle()
+
+    def _settle(self) -> None:
+        """Make the table of names out of what is known of each plugin."""
+        self._conflicts = {}
+        self._entries = {
+            (kind, spec.name): Entry(kind, spec, FIRST_PARTY, self._version)
+            for kind, specs in BUILT_IN.items()
+            for spec in specs
+        }
+        for plugin, manifest in list(self.host.manifests.items()):
+            if fault := _manifest_fault(plugin, manifest):
+                self.host.drop(plugin, fault)
+        for kind in KINDS:
+            for plugin, manifest in self.host.manifests.items():
+                for spec in (manifest.components or {}).get(HOOKS[kind], ()):
+                    self._claim(_entry(kind, spec, plugin))
         self._protect_families()
 
-    def _claims(self, kind: Kind) -> Iterator[tuple[Plugin, Entry]]:
-        for plugin, manifest in self.host.collect(HOOKS[kind]):
-            problem = next(filter(None, (_manifest_fault(kind, plugin, spec) for spec in manifest)), None)
-            if problem:
-                self.host.drop(plugin, problem)
-                continue
-            for spec in manifest:
-                assert isinstance(spec, ComponentSpec)  # _manifest_fault has checked it
-                yield plugin, Entry(kind, spec, plugin.distribution, plugin.version)
+    def _look_up(self, kind: str, *, third_party: bool) -> None:
+        hook = next((hook for known, hook in HOOKS.items() if known == kind), None)
+        if hook is not None and self.host.look_up(hook, third_party=third_party):
+            self._settle()
 
     def _claim(self, entry: Entry) -> None:
         key = (entry.kind, entry.name)
         if key in self._conflicts:
-            self._conflicts[key] += (entry.owner,)
+            self._conflicts[key] += (entry,)
         elif other := self._entries.pop(key, None):
-            self._conflicts[key] = (other.owner, entry.owner)
+            self._conflicts[key] = (other, entry)
         else:
             self._entries[key] = entry
 
@@ -120,16 +142,25 @@ class Registry:
             family = self._family(kind, name)
             if family and family.distribution != entry.distribution:
                 del self._entries[kind, name]
-                self._conflicts[kind, name] = (f"{family.owner} (with {family.name})", entry.owner)
+                self._conflicts[kind, name] = (family, entry)
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """Everything that is wrong with the installed plugins, one line each."""
+        """What is wrong with plugins, as far as they were looked at, one line each."""
         conflicts = (_conflict(kind, name, claims) for (kind, name), claims in self._conflicts.items())
         return (*(str(fault) for fault in self.host.faults), *conflicts)
 
+    def conflicts_of(self, plugin: Plugin) -> tuple[str, ...]:
+        """Return the names that the plugin's distribution claims and another one too, one line each."""
+        return tuple(
+            _conflict(kind, name, claims)
+            for (kind, name), claims in self._conflicts.items()
+            if any(claim.distribution == plugin.distribution for claim in claims)
+        )
+
     def entries(self, kind: str) -> tuple[Entry, ...]:
         """Return the entries of a kind, bare names first, families as `vendor/*`."""
+        self._look_up(kind, third_party=True)
         mine = (entry for (k, _), entry in self._entries.items() if k == kind)
         return tuple(sorted(mine, key=lambda entry: ("/" in entry.name, entry.name)))
 
@@ -139,6 +170,7 @@ class Registry:
         Raises:
             PluginError: if nobody, or more than one distribution, claims the name.
         """
+        self._look_up(kind, third_party="/" in name)
         if claims := self._conflicts.get((kind, name)):
             raise PluginError(_conflict(kind, name, claims))
         entry = self._entries.get((kind, name)) or self._family(kind, name)
@@ -157,7 +189,9 @@ class Registry:
         if entry.spec.is_family:
             target = self._member(entry, target, name)
         if fault := _component_fault(target):
-            raise PluginError(f"{kind} '{name}' of {entry.owner}: {entry.spec.target} {fault}")
+            raise PluginError(
+                f"{kind} '{name}' of {entry.owner}: {entry.spec.target} {fault}; {entry.advice}"
+            )
         found: type = target
         return found
 
@@ -180,29 +214,35 @@ class Registry:
         except DDRankError:
             raise
         except CONTAINED as error:  # the plugin boundary
-            raise PluginError(f"{entry.kind} '{name}' of {entry.owner} fails: {one_line(error)}") from error
+            raise PluginError(
+                f"{entry.kind} '{name}' of {entry.owner} fails: {one_line(error)}; {entry.advice}"
+            ) from error
 
     def _family(self, kind: str, name: str) -> Entry | None:
         vendor, slash, member = name.partition("/")
         return self._entries.get((kind, f"{vendor}/*")) if slash and member != "*" else None
 
     def _unknown(self, kind: str, name: str) -> str:
+        for other in KINDS:
+            self._look_up(other, third_party="/" in name)
         elsewhere = [k for (k, n) in self._entries if n == name and k != kind]
         if elsewhere:
             return f"'{name}' is {a_kind(elsewhere[0])}, not {a_kind(kind)}; see 'ddrank list {kind}'"
         if broken := self._faults_behind(name):
             return f"no {kind} '{name}'; {broken}"
-        alike = [entry.name for entry in self.entries(kind) if ("/" in entry.name) == ("/" in name)]
+        alike = sorted(n for (k, n) in self._entries if k == kind and ("/" in n) == ("/" in name))
         hint = nearest(name, alike)
         return f"no {kind} '{name}'{hint}; see 'ddrank list {kind}'"
 
     def _faults_behind(self, name: str) -> str:
-        """Name the broken plugins that may have brought this name: the vendor's, else all that could."""
+        """Name the plugins out of use that may have brought this name: the vendor's, else all that could."""
         vendor, slash, _ = name.partition("/")
         faults = [fault for fault in self.host.faults if slash or fault.plugin.is_first_party]
-        of_vendor = (
-            [f for f in faults if vendor in f"{f.plugin.distribution}:{f.plugin.name}"] if slash else []
-        )
+        of_vendor = [
+            fault
+            for fault in (*self.host.faults, *self.host.left_out)
+            if slash and vendor in f"{fault.plugin.distribution}:{fault.plugin.name}"
+        ]
         return "; ".join(str(fault) for fault in of_vendor or faults)
 
 
@@ -211,11 +251,20 @@ def a_kind(kind: str) -> str:
     return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
 
 
-def _manifest_fault(kind: Kind, plugin: Plugin, spec: object) -> str | None:
-    if not isinstance(spec, ComponentSpec):
-        return f"its hook {HOOKS[kind]} returned {_shown(spec)}, not a ComponentSpec"
+def _entry(kind: Kind, spec: ComponentSpec, plugin: Plugin) -> Entry:
+    return Entry(kind, spec, plugin.distribution, plugin.version, plugin.file is not None)
+
+
+def _manifest_fault(plugin: Plugin, manifest: Manifest) -> str | None:
+    """Return what is wrong with the first component of a manifest that cannot be."""
+    listings = (manifest.components or {}).items()
+    faults = (_spec_fault(hook, plugin, spec) for hook, specs in listings for spec in specs)
+    return next(filter(None, faults), None)
+
+
+def _spec_fault(hook: str, plugin: Plugin, spec: ComponentSpec) -> str | None:
     if not all(isinstance(text, str) for text in (spec.name, spec.target, spec.summary)):
-        return f"its hook {HOOKS[kind]} returned {_shown(spec)}, whose fields are not all text"
+        return f"its hook {hook} returned {shown(spec)}, whose fields are not all text"
     if not isinstance(spec.preset, Mapping) or (spec.preset and spec.is_family):
         return f"the preset of '{spec.name}' must be a mapping of parameters, and a family can have none"
     if not _NAME.fullmatch(spec.name):
@@ -227,19 +276,13 @@ def _manifest_fault(kind: Kind, plugin: Plugin, spec: object) -> str | None:
     return None
 
 
-def _shown(value: object) -> str:
-    """Return somebody's object as text; its own `__repr__` may be as broken as the rest."""
-    try:
-        text = repr(value)
-    except CONTAINED:
-        text = f"an object of {type(value).__name__}"
-    return text if len(text) <= 100 else f"{text[:97]}..."
-
-
-def _conflict(kind: str, name: str, claims: tuple[str, ...]) -> str:
-    if len(set(claims)) == 1:
-        return f"{kind} '{name}' is claimed {len(claims)} times by {claims[0]}; it is not used"
-    return f"{kind} '{name}' is claimed by {' and '.join(claims)}; neither is used, uninstall one"
+def _conflict(kind: str, name: str, claims: tuple[Entry, ...]) -> str:
+    owners = [c.owner if c.name == name else f"{c.owner} (with {c.name})" for c in claims]
+    if len(set(owners)) == 1:
+        advice = claims[0].advice
+        return f"{kind} '{name}' is claimed {len(claims)} times by {owners[0]}; it is not used, {advice}"
+    words = " and ".join(owners)
+    return f"{kind} '{name}' is claimed by {words}; neither is used: uninstall one, or give --without"
 
 
 def _component_fault(target: object) -> str | None:
@@ -260,7 +303,8 @@ def _members(entry: Entry, family: Any) -> tuple[str, ...]:
         return tuple(f"{vendor}/{member}" for member in family.members())
     except CONTAINED as error:  # the plugin boundary
         raise PluginError(
-            f"{entry.kind} '{entry.name}' of {entry.owner} cannot list its members: {one_line(error)}"
+            f"{entry.kind} '{entry.name}' of {entry.owner} cannot list its members: {one_line(error)}; "
+            f"{entry.advice}"
         ) from error
 
 
@@ -271,12 +315,16 @@ def _import_target(entry: Entry) -> Any:
     except CONTAINED as error:  # the plugin boundary: the module is somebody else's
         raise PluginError(
             f"{entry.kind} '{entry.name}' of {entry.owner} cannot be loaded from "
-            f"{entry.spec.target}: {one_line(error)}"
+            f"{entry.spec.target}: {one_line(error)}; {entry.advice}"
         ) from error
 
 
 def default_registry() -> Registry:
-    """Return a registry of everything that is installed."""
+    """Return a registry of everything that is installed, or what the process's choice leaves of it.
+
+    Raises:
+        ConfigError: one line, if the choice names what is not installed.
+    """
     from ddrank_core import __version__
 
-    return Registry(PluginHost(installed()), __version__)
+    return Registry(PluginHost(*chosen()), __version__)

@@ -6,13 +6,16 @@ default, and those that make a component small, are given here.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import attrs
+import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 
 from ddrank_core import Randomness
@@ -20,6 +23,28 @@ from ddrank_core.registry import ALL_KINDS, Entry, default_registry
 from ddrank_core.structure import Chosen, Structurer
 
 REGISTRY = default_registry()
+
+_FILES = tempfile.TemporaryDirectory()
+"""Removed when the process ends."""
+
+
+def _pictures(folder: Path) -> Path:
+    """Write a picture of 16 x 16 pixels of each of two classes, to train and to test with."""
+    for part, name in ((part, name) for part in ("train", "test") for name in ("cat", "dog")):
+        path = folder / part / name / "one.png"
+        path.parent.mkdir(parents=True)
+        pixels = np.random.default_rng(len(name + part)).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
+    return folder
+
+
+def _arrays(path: Path) -> Path:
+    """Write two grey images of each of two classes, to train and to test with."""
+    draws = np.random.default_rng(0)
+    images = {f"x_{part}": draws.integers(0, 256, (4, 8, 8), dtype=np.uint8) for part in ("train", "test")}
+    np.savez(path, **images, y_train=[0, 1, 0, 1], y_test=[0, 1, 0, 1])
+    return path
+
 
 PROMISED: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
     "architecture": {
@@ -111,8 +136,8 @@ NEEDED: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("schedule", "step"): {"step_size": 3},
     ("schedule", "multi-step"): {"milestones": [3, 7]},
     ("schedule", "warmup"): {"epochs": 4, "then": {"use": "cosine"}},
-    ("dataset", "image-folder"): {"root": "pictures", "size": 16},
-    ("dataset", "arrays"): {"path": "arrays.npz"},
+    ("dataset", "image-folder"): {"root": str(_pictures(Path(_FILES.name) / "pictures")), "size": 16},
+    ("dataset", "arrays"): {"path": str(_arrays(Path(_FILES.name) / "arrays.npz"))},
     ("augmentation", "kornia/CenterCrop"): {"size": [32, 32]},
     ("augmentation", "kornia/Denormalize"): {"mean": [0.5], "std": [0.2]},
     ("augmentation", "kornia/LongestMaxSize"): {"max_size": 32},
@@ -162,6 +187,9 @@ SAMPLED: Mapping[str, tuple[str, ...]] = {
     ),
 }
 """A family of networks -> the members that the contract is checked on; of other families it is all."""
+
+SHAPES = ((3, 32, 32), (1, 32, 32), (1, 16, 32), (3, 24, 32))
+"""What each of our own augmentations takes, (C, H, W)."""
 
 SMALL: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("method", "distribution-matching"): {"iterations": 3, "batch_real": 4},

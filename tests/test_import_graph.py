@@ -23,11 +23,14 @@ LAYERS = (
     "views",
     "protocols",
     "hookspecs",
+    "manifest",
     "plugins",
+    "plugin_choice",
     "registry",
     "structure",
     "yaml",
     "config",
+    "schema",
     "provenance",
     "data",
     "store",
@@ -38,6 +41,7 @@ LAYERS = (
     "report",
     "compat",
     "cli",
+    "testing",
     "__main__",
 )
 """The modules and packages of ddrank_core; each imports only from those before it, and its own."""

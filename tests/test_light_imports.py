@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -28,10 +29,19 @@ protocol: strict
 """
 
 
-def launch(*arguments: str, folder: Path) -> tuple[int, list[str], set[str]]:
-    """Run the launcher in a process of its own; return its exit code, what it said and what it imported."""
+def launch(*arguments: str, folder: Path, site: Path | None = None) -> tuple[int, list[str], set[str]]:
+    """Run the launcher in a process of its own; return its exit code, what it said and what it imported.
+
+    `site` is one more folder with installed distributions.
+    """
+    places = [str(place) for place in (site, os.environ.get("PYTHONPATH")) if place]
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, *arguments], cwd=folder, capture_output=True, text=True, check=True
+        [sys.executable, "-c", SCRIPT, *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(places)},
     )
     *errors, last = done.stderr.splitlines()
     code, *modules = last.split()
@@ -107,3 +117,53 @@ def test_a_missing_distilled_set_is_found_before_anything_heavy(tmp_path):
         "'ddrank import' makes one from what a method published"
     ]
     assert (code, modules & set(HEAVY)) == (2, set())
+
+
+STRANGERS = [f"acme{number}" for number in range(20)]
+
+
+@pytest.fixture
+def twenty(install, tmp_path) -> Path:
+    """Twenty installed plugins of others, each with a loss and a listener; return where they are."""
+    for name in STRANGERS:
+        install(
+            name,
+            "from ddrank_core import ComponentSpec, component, hookimpl\n\n"
+            "@hookimpl\ndef ddrank_losses():\n"
+            f"    return [ComponentSpec('{name}/focal', '{name}:Focal', 'Focal loss')]\n\n"
+            "@hookimpl\ndef ddrank_run_started(event): ...\n\n"
+            "@component\nclass Focal: ...\n",
+        )
+    return tmp_path / "site-packages"
+
+
+def test_of_twenty_plugins_the_one_that_is_used_is_imported(tmp_path, twenty):
+    code, said, modules = launch("show", "loss", "acme7/focal", folder=tmp_path, site=twenty)
+    assert (code, modules & set(STRANGERS)) == (0, {"acme7"})
+    assert said[0] == "loss acme7/focal"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["plugins"],
+        ["list"],
+        ["list", "losses"],
+        ["show", "loss", "kl"],
+        ["show", "loss", "acme7/x"],
+    ],
+    ids=" ".join,
+)
+def test_of_twenty_plugins_none_is_imported_by_a_command_that_uses_none(tmp_path, twenty, arguments):
+    _, said, modules = launch(*arguments, folder=tmp_path, site=twenty)
+    assert modules & {*STRANGERS, *HEAVY} == set()
+    if arguments[0] in ("plugins", "list"):
+        assert all(any(f"{name}/focal" in line for line in said) for name in STRANGERS)
+
+
+def test_of_twenty_plugins_none_is_imported_by_a_config_that_uses_none(tmp_path, twenty):
+    (tmp_path / "run.yaml").write_text(CONFIG.replace("depht", "depth"))
+    code, said, modules = launch("check", "run.yaml", folder=tmp_path, site=twenty)
+    assert (code, modules & set(STRANGERS)) == (2, set())
+    assert said[0].startswith("error: run.yaml: distilled.path: no such file")

@@ -109,7 +109,8 @@ def test_a_listener_that_raises_is_dropped_with_one_line_and_the_others_go_on(in
     plugins = host()
     faults = plugins.notify(hook, EVENTS[hook])
     assert [str(fault) for fault in faults] == [
-        f"plugin main of acme 1.2 is not used: its hook {hook} failed: {error}"
+        f"plugin main of acme 1.2 is not used: its hook {hook} failed: {error}; "
+        "update acme or leave it out (--without acme)"
     ]
     assert plugins.notify(hook, EVENTS[hook]) == []
     assert plugins.notify("ddrank_run_finished", EVENTS["ddrank_run_finished"]) == []
@@ -142,3 +143,37 @@ def test_registration_hooks_are_called_once_for_a_registry(install):
     registry.entries("loss")
     registry.find("loss", "ce")
     assert sys.modules[module].calls == [1]
+
+
+def test_a_listener_is_imported_when_a_run_starts_and_not_before(install):
+    module = install("acme", listener(("ddrank_run_finished",)))
+    plugins = host()
+    assert module not in sys.modules
+    plugins.notify("ddrank_run_started", EVENTS["ddrank_run_started"])
+    assert sys.modules[module].heard == []
+
+
+def test_a_plugin_that_only_brings_components_is_not_imported_for_a_run(install):
+    computed = "@hookimpl\ndef ddrank_losses():\n    return list(())\n"
+    module = install("acme", f"from ddrank_core import hookimpl\n{computed}")
+    host().notify("ddrank_run_started", EVENTS["ddrank_run_started"])
+    assert module not in sys.modules
+
+
+def test_a_plugin_whose_hooks_no_source_tells_is_asked_when_a_run_starts(install):
+    source = listener(("ddrank_run_started",))
+    module = install("acme", f"{source}\nddrank_run_failed = ddrank_run_started\n")
+    host().notify("ddrank_run_started", EVENTS["ddrank_run_started"])
+    assert sys.modules[module].heard == [EVENTS["ddrank_run_started"]]
+
+
+def test_a_listener_that_cannot_be_imported_is_one_line_when_a_run_starts(install):
+    install("acme", listener(("ddrank_run_finished",)) + "\nimport no_such_module_at_all\n")
+    plugins = host()
+    assert plugins.faults == []
+    faults = plugins.notify("ddrank_run_started", EVENTS["ddrank_run_started"])
+    assert [str(fault) for fault in faults] == [
+        "plugin main of acme 1.2 is not used: its import failed: ModuleNotFoundError: No module named "
+        "'no_such_module_at_all'; update acme or leave it out (--without acme)"
+    ]
+    assert plugins.notify("ddrank_run_finished", EVENTS["ddrank_run_finished"]) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import attrs
@@ -36,6 +37,17 @@ def claim(name: str, target: str) -> str:
     return manifest(f"return [ComponentSpec({name!r}, {target!r}, 'A loss')]")
 
 
+ADVICE = "; update acme or leave it out (--without acme)"
+"""What every line about an installed plugin of acme ends in."""
+
+
+def looked_up() -> Registry:
+    """Return a registry that knows what every plugin brings, those included that must be imported for it."""
+    registry = default_registry()
+    registry.entries("loss")
+    return registry
+
+
 def test_a_third_party_component_is_found_under_its_vendor_name(install):
     install("acme", FOCAL)
     registry = default_registry()
@@ -61,13 +73,21 @@ FAULTS = {
         "its import failed: ImportError: no backend",
     ),
     "its import exits": ("raise SystemExit(3)", "its import failed: SystemExit: 3"),
-    "it has a syntax error": ("def", "its import failed: SyntaxError: invalid syntax (acme.py, line 1)"),
+    "it has a syntax error": (
+        "def",
+        "acme cannot be imported: SyntaxError: invalid syntax (acme.py, line 1)",
+    ),
     "it needs a module that is not there": (
         "import no_such_module_at_all",
         "its import failed: ModuleNotFoundError: No module named 'no_such_module_at_all'",
     ),
     "a hook has a wrong signature": (
         "from ddrank_core import hookimpl\n@hookimpl\ndef ddrank_losses(config): return []",
+        "its hook ddrank_losses asks for config, and is given nothing",
+    ),
+    "a hook that only an import tells has a wrong signature": (
+        "from ddrank_core import hookimpl\nddrank_methods = None\n"
+        "@hookimpl\ndef ddrank_losses(config): return []",
         "its hook ddrank_losses does not match the specification: Argument(s) {'config'} are declared in the "
         "hookimpl but can not be found in the hookspec",
     ),
@@ -124,32 +144,127 @@ FAULTS = {
 }
 
 
+READ_FROM_SOURCE = (
+    "it has a syntax error",
+    "a hook has a wrong signature",
+    "a hook is misspelt",
+    "a hook is not marked",
+    "a hook returns nothing",
+    "a hook returns a number",
+    "a hook returns text",
+    "a name is not text",
+    "a name is bare",
+    "a name has spaces",
+    "a target names no class",
+)
+"""What is found without importing the plugin."""
+
+
 @pytest.mark.parametrize("case", FAULTS)
 def test_a_broken_plugin_is_one_line_and_the_rest_keeps_working(install, case):
     source, reason = FAULTS[case]
     install("acme", source)
     install("busy", FOCAL.replace("acme", "busy"))
-    registry = default_registry()
-    assert registry.problems == (f"plugin main of acme 1.2 is not used: {reason}",)
+    registry = looked_up()
+    assert registry.problems == (f"plugin main of acme 1.2 is not used: {reason}{ADVICE}",)
     assert registry.load("loss", "ce").__name__ == "CrossEntropy"
     assert registry.load("loss", "busy/focal").__name__ == "Focal"
+
+
+@pytest.mark.parametrize("case", FAULTS)
+def test_a_fault_that_the_source_shows_is_found_without_an_import(install, case):
+    source, reason = FAULTS[case]
+    module = install("acme", source)
+    found = default_registry().problems
+    if case in READ_FROM_SOURCE:
+        assert found == (f"plugin main of acme 1.2 is not used: {reason}{ADVICE}",)
+    else:
+        assert found == ()
+    assert module not in sys.modules
 
 
 def test_an_entry_point_that_names_nothing_is_one_line(install):
     install("acme", FOCAL, value="acme:missing")
     assert default_registry().problems == (
-        "plugin main of acme 1.2 is not used: its import failed: AttributeError: module 'acme' has no "
-        "attribute 'missing'",
+        f"plugin main of acme 1.2 is not used: acme has no 'missing'{ADVICE}",
     )
+
+
+def test_an_entry_point_that_names_no_module_is_one_line(install):
+    install("acme", FOCAL, value="acme_gone.plugin")
+    assert default_registry().problems == (
+        f"plugin main of acme 1.2 is not used: there is no module 'acme_gone.plugin'{ADVICE}",
+    )
+
+
+@pytest.mark.parametrize(("api", "advice"), [(2, "update ddrank"), (0, "update acme")])
+def test_a_plugin_for_another_api_version_is_one_line(install, tmp_path, api, advice):
+    module = install("acme", FOCAL)
+    entry_points(tmp_path, f"[ddrank.v{api}]\nmain = acme\n")
+    registry = looked_up()
+    line = f"plugin main of acme 1.2 is not used: it needs plugin API {api}, this ddrank has 1; {advice}"
+    assert registry.problems == (line,)
+    with pytest.raises(PluginError) as refused:
+        registry.load("loss", "acme/focal")
+    assert str(refused.value) == f"no loss 'acme/focal'; {line}"
+    assert module not in sys.modules
+
+
+def test_of_a_plugin_for_several_api_versions_the_one_for_this_is_used(install, tmp_path):
+    install("acme", FOCAL)
+    entry_points(tmp_path, "[ddrank.v2]\nmain = acme_of_tomorrow\n\n[ddrank.v1]\nmain = acme\n")
+    assert default_registry().problems == ()
+    assert default_registry().find("loss", "acme/focal").owner == "acme 1.2"
+
+
+def entry_points(tmp_path: Path, text: str) -> None:
+    (tmp_path / "site-packages/acme-1.2.dist-info/entry_points.txt").write_text(text)
 
 
 def test_a_plugin_that_breaks_in_a_later_hook_is_out_as_a_whole(install):
     install("acme", FOCAL + "\n@hookimpl\ndef ddrank_methods():\n    raise OSError('disk')\n")
-    registry = default_registry()
+    registry = looked_up()
     assert registry.problems == (
-        "plugin main of acme 1.2 is not used: its hook ddrank_methods failed: OSError: disk",
+        f"plugin main of acme 1.2 is not used: its hook ddrank_methods failed: OSError: disk{ADVICE}",
     )
     assert "acme/focal" not in [entry.name for entry in registry.entries("loss")]
+
+
+# What is imported, and when
+
+
+COMPUTED = FOCAL.replace("return [", "return list([").replace('loss")]', 'loss")])')
+"""A plugin whose components only an import tells."""
+
+
+def test_a_plugin_is_not_imported_to_list_and_find_its_components(install):
+    module = install("acme", FOCAL)
+    registry = looked_up()
+    assert registry.find("loss", "acme/focal").spec.target == "acme:Focal"
+    assert registry.problems == ()
+    assert module not in sys.modules
+    registry.load("loss", "acme/focal")
+    assert module in sys.modules
+
+
+def test_what_only_an_import_tells_is_imported_for_a_vendors_name_of_its_kind(install):
+    module = install("acme", COMPUTED)
+    registry = default_registry()
+    registry.load("loss", "ce")
+    registry.find("dataset", "cifar10")
+    assert module not in sys.modules
+    assert registry.entries("architecture")
+    assert module not in sys.modules
+    assert registry.find("loss", "acme/focal").owner == "acme 1.2"
+    assert module in sys.modules
+
+
+def test_a_name_that_an_import_shows_to_be_claimed_twice_is_refused(install):
+    install("acme", FOCAL)
+    install("zeta", COMPUTED.replace("acme:", "zeta:"), version="2.0")
+    registry = default_registry()
+    with pytest.raises(PluginError, match=r"claimed by acme 1\.2 and zeta 2\.0"):
+        registry.find("loss", "acme/focal")
 
 
 def test_a_hook_may_be_a_generator(install):
@@ -182,7 +297,10 @@ def test_a_name_that_two_distributions_claim_is_refused_and_both_are_named(insta
     install("acme", FOCAL)
     install("zeta", FOCAL, version="2.0")
     registry = default_registry()
-    line = "loss 'acme/focal' is claimed by acme 1.2 and zeta 2.0; neither is used, uninstall one"
+    line = (
+        "loss 'acme/focal' is claimed by acme 1.2 and zeta 2.0; neither is used: uninstall one, or give "
+        "--without"
+    )
     assert registry.problems == (line,)
     with pytest.raises(PluginError) as refused:
         registry.load("loss", "acme/focal")
@@ -193,7 +311,8 @@ def test_a_name_that_three_distributions_claim_names_all_three(install):
     for name in ("acme", "beta", "zeta"):
         install(name, FOCAL)
     assert default_registry().problems == (
-        "loss 'acme/focal' is claimed by acme 1.2 and beta 1.2 and zeta 1.2; neither is used, uninstall one",
+        "loss 'acme/focal' is claimed by acme 1.2 and beta 1.2 and zeta 1.2; neither is used: uninstall one, "
+        "or give --without",
     )
 
 
@@ -201,7 +320,7 @@ def test_a_name_that_one_distribution_claims_twice_is_refused(install):
     spec = 'ComponentSpec("acme/focal", "acme:Focal", "Focal loss")'
     install("acme", FOCAL.replace(f"[{spec}]", f"[{spec}, {spec}]"))
     assert default_registry().problems == (
-        "loss 'acme/focal' is claimed 2 times by acme 1.2; it is not used",
+        "loss 'acme/focal' is claimed 2 times by acme 1.2; it is not used, update or reinstall acme",
     )
 
 
@@ -211,8 +330,8 @@ def test_a_third_party_cannot_take_a_name_in_a_first_party_family(install):
     registry = default_registry()
     owner = registry.find("architecture", "timm/resnet34").owner
     assert registry.problems == (
-        f"architecture 'timm/resnet18' is claimed by {owner} (with timm/*) and acme 1.2; neither is used, "
-        "uninstall one",
+        f"architecture 'timm/resnet18' is claimed by {owner} (with timm/*) and acme 1.2; neither is used: "
+        "uninstall one, or give --without",
     )
 
 
@@ -259,7 +378,7 @@ def test_a_target_that_cannot_be_imported_is_one_line_when_it_is_used(install, c
     assert registry.problems == ()
     with pytest.raises(PluginError) as refused:
         registry.load("loss", "acme/focal")
-    assert str(refused.value) == f"loss 'acme/focal' of acme 1.2 {reason}"
+    assert str(refused.value) == f"loss 'acme/focal' of acme 1.2 {reason}; update or reinstall acme"
 
 
 @pytest.mark.parametrize("case", NOT_COMPONENTS)
@@ -268,7 +387,7 @@ def test_a_target_that_is_no_component_is_one_line_when_it_is_used(install, case
     install("acme", source)
     with pytest.raises(PluginError) as refused:
         default_registry().load("loss", "acme/focal")
-    assert str(refused.value) == f"loss 'acme/focal' of acme 1.2: {reason}"
+    assert str(refused.value) == f"loss 'acme/focal' of acme 1.2: {reason}; update or reinstall acme"
 
 
 FAMILY = """
@@ -304,7 +423,7 @@ def test_a_family_gives_the_component_of_a_member(install):
 MEMBERS = {
     "acme/fokal": "no loss 'acme/fokal' (did you mean 'acme/focal'?); see ddrank list loss 'acme/*'",
     "acme/*": "no loss 'acme/*' (did you mean 'acme/focal'?); see ddrank list loss 'acme/*'",
-    "acme/square": "loss 'acme/square' of acme 1.2 fails: KeyError: 'square'",
+    "acme/square": "loss 'acme/square' of acme 1.2 fails: KeyError: 'square'; update or reinstall acme",
 }
 
 
@@ -320,7 +439,9 @@ def test_a_family_that_cannot_list_its_members_is_one_line(install):
     install("acme", FAMILY.replace('return ["focal", "square"]', "raise OSError('no sources')"))
     with pytest.raises(PluginError) as refused:
         default_registry().load("loss", "acme/focal")
-    assert str(refused.value) == "loss 'acme/*' of acme 1.2 cannot list its members: OSError: no sources"
+    assert str(refused.value) == (
+        "loss 'acme/*' of acme 1.2 cannot list its members: OSError: no sources; update or reinstall acme"
+    )
 
 
 # Kind and name that nobody brings -> the line.
@@ -361,12 +482,12 @@ protocol: strict
         (
             "raise ImportError('no backend')",
             "no loss 'acme/focal'; plugin main of acme 1.2 is not used: its import failed: ImportError: "
-            "no backend",
+            f"no backend{ADVICE}",
         ),
         (
             claim("acme/focal", "acme_gone:Focal"),
             "loss 'acme/focal' of acme 1.2 cannot be loaded from acme_gone:Focal: ModuleNotFoundError: "
-            "No module named 'acme_gone'",
+            "No module named 'acme_gone'; update or reinstall acme",
         ),
     ],
     ids=["the plugin", "the target"],

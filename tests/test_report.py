@@ -255,6 +255,7 @@ def test_a_component_is_recorded_with_its_owner_its_parameters_and_its_source(co
         "name": "dsa",
         "distribution": "acme-parts",
         "version": "1.2",
+        "from_file": False,
         "target": "somewhere:dsa",
         "source_digest": hashlib.sha256(Path(__file__).read_bytes()).hexdigest(),
         "parameters": {"size": 0.5},

@@ -22,10 +22,12 @@ def wheel(tmp_path_factory) -> zipfile.ZipFile:
 
 
 def sources() -> set[str]:
-    """Return the modules of the engine and the plugins, as the wheel should name them."""
+    """Return the modules of the engine and the plugins, and the templates, as the wheel should name them."""
     core = {path.relative_to(ROOT) for path in (ROOT / "ddrank_core").rglob("*.py")}
+    templates = {path.relative_to(ROOT) for path in (ROOT / "ddrank_core/cli/templates").glob("*.tmpl")}
     plugins = {path.relative_to(ROOT / "plugins") for path in (ROOT / "plugins").rglob("*.py")}
-    return {path.as_posix() for path in core | plugins}
+    assert templates
+    return {path.as_posix() for path in core | templates | plugins}
 
 
 def test_it_holds_the_engine_and_every_plugin_and_nothing_else(wheel):

@@ -35,14 +35,15 @@ def command(kind: str | None, pattern: str | None) -> None:
 
     kinds = [kind_of(kind)] if kind else list(ALL_KINDS)
     registry = default_registry()
+    listed = {k: registry.entries(k) for k in kinds}
     warn(registry.problems)
     if pattern:
         click.echo(table(_matches(registry, kinds[0], pattern)))
     elif kind:
-        click.echo(_listing(registry.entries(kinds[0]), ""))
+        click.echo(_listing(listed[kinds[0]], ""))
     else:
-        sections = ((k, registry.entries(k)) for k in kinds)
-        click.echo("\n\n".join(f"{k}\n{_listing(entries, '  ')}" for k, entries in sections if entries))
+        sections = (f"{k}\n{_listing(entries, '  ')}" for k, entries in listed.items() if entries)
+        click.echo("\n\n".join(sections))
 
 
 def _listing(entries: Sequence[Entry], indent: str) -> str:

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 
 import click
 
@@ -16,15 +17,17 @@ from ddrank_core.errors import DDRankError, nearest
 COMMANDS = {
     "run": ("ddrank_core.cli.run", "Train and score a distilled set."),
     "check": ("ddrank_core.cli.check", "Validate a config without training."),
-    "bench": ("ddrank_core.cli.bench", "Measure how fast trials train here, and how long a run will take."),
+    "bench": ("ddrank_core.cli.bench", "Measure how fast trials train here, and how long a run takes."),
     "import": ("ddrank_core.cli.import_", "Convert what a method published into a distilled set."),
     "convert": ("ddrank_core.cli.convert", "Turn a config of ddranking into one of this project."),
     "distill": ("ddrank_core.cli.distill", "Make a distilled set with a distillation method."),
     "teacher": ("ddrank_core.cli.teacher", "Train networks that give soft labels."),
-    "data": ("ddrank_core.cli.data", "List and describe real data sets, and decode pictures beforehand."),
+    "data": ("ddrank_core.cli.data", "List real data sets, and decode their pictures beforehand."),
     "list": ("ddrank_core.cli.list_", "List components by kind."),
     "show": ("ddrank_core.cli.show", "Show a component: parameters, documentation, origin."),
     "plugins": ("ddrank_core.cli.plugins_", "List installed plugins without importing them."),
+    "new-plugin": ("ddrank_core.cli.new_plugin", "Write a package with a component of your own."),
+    "schema": ("ddrank_core.cli.schema", "Print the JSON Schema of a config, for editors."),
 }
 """Command -> the module whose `command` it is, and its line in `ddrank --help`."""
 
@@ -57,14 +60,37 @@ class _Commands(click.Group):
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(__version__, message="%(prog)s %(version)s")
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="DIST",
+    help="Use no plugins but those of the distribution DIST and ddrank's own.  [env var: DDRANK_PLUGINS]",
+)
+@click.option("--without", multiple=True, metavar="DIST", help="Use no plugins of the distribution DIST.")
+@click.option(
+    "--plugin",
+    "files",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Use the hooks and components in FILE, a Python file of your own.",
+)
 @click.pass_context
-def launcher(ctx: click.Context) -> None:
+def launcher(
+    ctx: click.Context, only: tuple[str, ...], without: tuple[str, ...], files: tuple[Path, ...]
+) -> None:
     """Score dataset distillation: what the images, the soft labels and the augmentation contribute.
 
-    `ddrank COMMAND --help` explains a command.
+    `ddrank COMMAND --help` explains a command. The options about plugins stand before the command, and can
+    be given more than once.
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
+    elif only or without or files:
+        # Costs imports that a start without these options does not need.
+        from ddrank_core.plugin_choice import Choice, using
+
+        ctx.with_resource(using(Choice(only, without, files)))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -110,6 +136,8 @@ def _usage(error: click.ClickException) -> str:
     # By name, since click 8.1 has no such class; its message is the whole help.
     if type(error).__name__ == "NoArgsIsHelpError":
         message = "missing command"
+    elif isinstance(error, click.NoSuchOption) and _is_launchers(error):
+        message = f"{error.option_name} stands before the command: ddrank {error.option_name} ... COMMAND"
     elif isinstance(error, click.NoSuchOption):
         message = f"no such option {error.option_name}{nearest(error.option_name, error.possibilities or [])}"
     else:
@@ -117,6 +145,11 @@ def _usage(error: click.ClickException) -> str:
         message = message[:1].lower() + message[1:]
     context = getattr(error, "ctx", None)
     return f"{message}; see '{context.command_path} --help'" if context else message
+
+
+def _is_launchers(error: click.NoSuchOption) -> bool:
+    """Return whether an option that a command does not have is one of the launcher's own."""
+    return any(error.option_name in option.opts for option in launcher.params)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ddrank_core.config import RunConfig
 from ddrank_core.engine.plan import Plan
 from ddrank_core.engine.prepared import Prepared, real_digest
+from ddrank_core.provenance import components
 from ddrank_core.results import ArmResult, TrialResult
 
 
@@ -65,7 +67,7 @@ def notes(
     prepared: Prepared, arms: Mapping[str, ArmResult], trials: Sequence[TrialResult]
 ) -> tuple[str, ...]:
     """Return what a reader must know to judge the scores, one sentence each."""
-    found = []
+    found = list(_file_notes(prepared.config))
     if prepared.config.full_data.accuracy is not None:
         found.append("The full-data accuracy is given, so no interval holds its uncertainty.")
     found += [check.note for check in prepared.teacher_checks if check is not None and check.note]
@@ -78,6 +80,16 @@ def notes(
     if reused := sum(trial.reused for trial in trials):
         found.append(f"{reused} of {len(trials)} trials were read back from the store of finished trials.")
     return tuple(found)
+
+
+def _file_notes(config: RunConfig) -> Iterator[str]:
+    """Yield one sentence for each component that is from a one-off file."""
+    from_files = {chosen.use: chosen for _, chosen in components(config) if chosen.entry.from_file}
+    for name, chosen in from_files.items():
+        yield (
+            f"{name} is from the {chosen.entry.distribution}, which others do not have: "
+            "this record cannot be reproduced by others."
+        )
 
 
 def _own_rates(plan: Plan) -> dict[str, Any]:

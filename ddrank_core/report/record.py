@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
 
 from ddrank_core.config import Precision, RunConfig
-from ddrank_core.provenance import provenance
+from ddrank_core.provenance import components, provenance
 from ddrank_core.results import ArmResult, ScoreResult, TrialResult
-from ddrank_core.structure import Chosen
 
 SCHEMA_VERSION = 1
 
@@ -90,27 +89,11 @@ def build_record(report: RunReport) -> dict[str, Any]:
 def components_of(config: RunConfig) -> list[Mapping[str, Any]]:
     """Return where each component of the config is from, in the config's order.
 
-    Each has its `field` in the config, `kind`, `name`, `distribution`, `version`, `target`,
-    `source_digest` (SHA-256 of the source file of its class, None where there is none to read),
-    `parameters` (all) and `given` (those that the config names).
+    Each has its `field` in the config, `kind`, `name`, `distribution`, `version`, `from_file`, `target`,
+    `source_digest` (SHA-256 of the sources of its class, None where there are none to read), `parameters`
+    (all) and `given` (those that the config names).
     """
-    return list(_provenances(config, ""))
-
-
-def _provenances(value: Any, field: str) -> Iterator[Mapping[str, Any]]:
-    if isinstance(value, Chosen):
-        yield {"field": field, **provenance(value)}
-        value = value.component
-    if attrs.has(type(value)):
-        for attribute in attrs.fields(type(value)):
-            inner = f"{field}.{attribute.name}" if field else attribute.name
-            yield from _provenances(getattr(value, attribute.name), inner)
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _provenances(item, f"{field}.{key}")
-    elif isinstance(value, (list, tuple)):
-        for index, item in enumerate(value):
-            yield from _provenances(item, f"{field}[{index}]")
+    return [{"field": field, **provenance(chosen)} for field, chosen in components(config)]
 
 
 def score_record(score: ScoreResult) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import attrs
@@ -16,6 +17,7 @@ from ddrank_core.engine.images import ImageSet, normaliser
 from ddrank_core.engine.prepared import draw_subset, split_training_set
 from ddrank_core.engine.seed import derive, generator
 from ddrank_core.engine.train import Setting, build, predict, train
+from ddrank_core.engine.trial import Trainer
 from ddrank_core.errors import ConfigError, DDRankError, RunFailed
 from ddrank_core.store import TrialStore
 
@@ -724,3 +726,22 @@ def test_a_device_that_is_none_is_one_line(text):
         resolve(text)
     assert str(caught.value).startswith(f"--device {text}: ")
     assert caught.value.exit_code == 2
+
+
+def test_a_chosen_trial_that_diverges_when_it_is_trained_again_predicts_nothing(tmp_path, monkeypatch):
+    """As after a run that was stopped between its choice and its test; no run trains it a third time."""
+    prepared, cache = prepared_case(tmp_path, scores=["ior"]), tmp_path / "cache"
+    run_case(prepared, cache)
+    with sqlite3.connect(cache / "trials.sqlite") as store:
+        store.execute("UPDATE trials SET predictions = NULL")
+    whole = Trainer.train
+
+    def diverging(self, arm, trial, on_epoch):
+        return attrs.evolve(whole(self, arm, trial, on_epoch), weights=None)
+
+    monkeypatch.setattr(Trainer, "train", diverging)
+    found = run_case(prepared, cache)
+    monkeypatch.setattr(Trainer, "train", None)
+    for outcome in (found, run_case(prepared, cache)):
+        assert {2} == {arm.diverged for arm in outcome.arms.values()}
+        assert outcome.scores["ior"].mean is None

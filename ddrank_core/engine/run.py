@@ -297,7 +297,9 @@ class _Run:
         for done, trained in zip(lost, again, strict=True):
             done.weights, done.result = trained.weights, attrs.evolve(done.result, how=trained.result.how)
             if trained.weights is None:
+                # It diverged this time, in another order of sums: it predicts nothing, read back too.
                 done.predictions = torch.empty(0, dtype=torch.int64)
+                self._keep(arm, done)
         due = [done for done in due if done.weights is not None]
         for done, predictions in zip(due, self._predictions(due), strict=True):
             # What the test images did must not touch the choice that a rerun makes: `result` stays as it is.

@@ -12,7 +12,16 @@ if TYPE_CHECKING:
     from ddrank_core.data.facts import DatasetFacts
     from ddrank_core.data.pictures import Decoded, Pictures
     from ddrank_core.errors import ConfigError, DataError, DDRankError
-    from ddrank_core.events import EpochFinished, RunFailed, RunFinished, RunStarted, TrialFinished
+    from ddrank_core.events import (
+        EpochFinished,
+        Event,
+        RunFailed,
+        RunFinished,
+        RunStarted,
+        TrialFailed,
+        TrialFinished,
+        TrialStarted,
+    )
     from ddrank_core.hookspecs import hookimpl
     from ddrank_core.image_cache import decoded
     from ddrank_core.protocols import (
@@ -22,6 +31,8 @@ if TYPE_CHECKING:
         LabelMapping,
         Loss,
         Method,
+        Sink,
+        SinkWriter,
         Teachers,
     )
     from ddrank_core.spec import ComponentSpec, component, parameter
@@ -52,6 +63,7 @@ __all__ = [
     "Decoded",
     "DistilledSet",
     "EpochFinished",
+    "Event",
     "ImageSpace",
     "LabelMapping",
     "Loss",
@@ -63,9 +75,13 @@ __all__ = [
     "RunFailed",
     "RunFinished",
     "RunStarted",
+    "Sink",
+    "SinkWriter",
     "Targets",
     "Teachers",
+    "TrialFailed",
     "TrialFinished",
+    "TrialStarted",
     "View",
     "__version__",
     "component",
@@ -79,10 +95,29 @@ _NAMES_IN = {
     "data.facts": ("DatasetFacts",),
     "data.pictures": ("Decoded", "Pictures"),
     "errors": ("ConfigError", "DataError", "DDRankError"),
-    "events": ("EpochFinished", "RunFailed", "RunFinished", "RunStarted", "TrialFinished"),
+    "events": (
+        "EpochFinished",
+        "Event",
+        "RunFailed",
+        "RunFinished",
+        "RunStarted",
+        "TrialFailed",
+        "TrialFinished",
+        "TrialStarted",
+    ),
     "hookspecs": ("hookimpl",),
     "image_cache": ("decoded",),
-    "protocols": ("Architecture", "Augmentation", "Dataset", "LabelMapping", "Loss", "Method", "Teachers"),
+    "protocols": (
+        "Architecture",
+        "Augmentation",
+        "Dataset",
+        "LabelMapping",
+        "Loss",
+        "Method",
+        "Sink",
+        "SinkWriter",
+        "Teachers",
+    ),
     "spec": ("ComponentSpec", "component", "parameter"),
     "types": (
         "Augmented",

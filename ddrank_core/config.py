@@ -287,13 +287,22 @@ def load_run(path: Path, registry: Registry, overrides: Sequence[str] = ()) -> R
         ConfigError: one line that names the file and the field.
         PluginError: if a component's plugin is broken.
     """
-    values = _values(path, overrides, RunConfig)
-    _check_students(values, str(path))
-    config: RunConfig = _Structurer(registry, path.parent).structure(_in_full(values), RunConfig, str(path))
-    _check_accuracies(config, str(path))
+    return run_from(_values(path, overrides, RunConfig), registry, path.parent, str(path))
+
+
+def run_from(values: Mapping[str, Any], registry: Registry, folder: Path, where: str) -> RunConfig:
+    """Structure and cross-check a run config's plain values; relative paths in it start at `folder`.
+
+    Raises:
+        ConfigError: one line that names `where` and the field.
+        PluginError: if a component's plugin is broken.
+    """
+    _check_students(values, where)
+    config: RunConfig = _Structurer(registry, folder).structure(_in_full(values), RunConfig, where)
+    _check_accuracies(config, where)
     for index, one in enumerate(config.each_student()):
         # What is wrong with the first student alone is mostly wrong with the whole config.
-        _cross_check(one, f"{path}: students[{index}]" if index else str(path))
+        _cross_check(one, f"{where}: students[{index}]" if index else where)
     return config.with_teacher_files()
 
 
@@ -420,7 +429,7 @@ def _check_accuracies(config: RunConfig, where: str) -> None:
             )
 
 
-def _in_full(values: dict[str, Any]) -> dict[str, Any]:
+def _in_full(values: Mapping[str, Any]) -> dict[str, Any]:
     """Write out what a config may leave short: the default protocol, one augmentation for a list of one."""
     shaped = dict(values)
     if "students" in values:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import attrs
 
@@ -21,6 +22,28 @@ class RunStarted:
     """How many trainings the run will do or read back, teachers not counted."""
     work: float
     """The whole run's expected work; one unit is about one image, forward and backward."""
+    folder: Path | None = None
+    """The run folder, which exists; None where the run leaves none."""
+    config: Mapping[str, Any] = attrs.field(factory=dict, hash=False, repr=False)
+    """The config as it was resolved, defaults included: plain values, as in YAML."""
+    at_once: int = 1
+    """How many trainings can be under way at the same time."""
+
+
+@attrs.frozen(kw_only=True)
+class TrialStarted:
+    """A training has been handed to a device. A trial that is read back has no start."""
+
+    arm: str
+    phase: str
+    """`search` for a trial that only serves to choose a learning rate, else `final`."""
+    repeat: int
+    learning_rate: float
+    seed: int
+    attempt: int
+    """Which attempt at this trial it is, from 1."""
+    at_once: int
+    """How many trials, this one included, are trained as one computation."""
 
 
 @attrs.frozen(kw_only=True)
@@ -47,6 +70,29 @@ class TrialFinished:
 
 
 @attrs.frozen(kw_only=True)
+class TrialFailed:
+    """A training was lost: its worker died, or it raised an error. This attempt has no `TrialFinished`."""
+
+    arm: str
+    phase: str
+    repeat: int
+    learning_rate: float
+    seed: int
+    error: str
+    """Why, in one line."""
+    attempt: int
+    """Which attempt at this trial was lost, from 1."""
+    final: bool
+    """Whether the trial is given up; else it is tried again."""
+    done: int
+    """How many trials have ended: finished, read back, or given up."""
+    total: int
+    work: float
+    """Work of this trial that is not to be done any more: of one given up, what no `EpochFinished` has
+    reported; of one tried again, 0, or minus what has been reported and is done anew."""
+
+
+@attrs.frozen(kw_only=True)
 class RunFinished:
     """All scores are computed and the run folder is complete."""
 
@@ -64,3 +110,7 @@ class RunFailed:
     name: str
     error: str
     seconds: float
+
+
+Event = RunStarted | EpochFinished | TrialStarted | TrialFinished | TrialFailed | RunFinished | RunFailed
+"""What may happen in a run. It begins with a `RunStarted` and ends with a `RunFinished` or a `RunFailed`."""

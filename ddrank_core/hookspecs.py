@@ -27,7 +27,15 @@ from collections.abc import Sequence
 
 import pluggy
 
-from ddrank_core.events import EpochFinished, RunFailed, RunFinished, RunStarted, TrialFinished
+from ddrank_core.events import (
+    EpochFinished,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    TrialFailed,
+    TrialFinished,
+    TrialStarted,
+)
 from ddrank_core.spec import ComponentSpec
 
 PROJECT = "ddrank"
@@ -69,8 +77,18 @@ def ddrank_methods() -> Sequence[ComponentSpec]:  # type: ignore[empty-body]
 
 
 @hookspec
+def ddrank_sinks() -> Sequence[ComponentSpec]:  # type: ignore[empty-body]
+    """Return the plugin's sinks (`protocols.Sink`): where `ddrank run --sink` writes what happens."""
+
+
+@hookspec
 def ddrank_run_started(event: RunStarted) -> None:
     """Called once per run, after the plan is made and the data is loaded, before any training."""
+
+
+@hookspec
+def ddrank_trial_started(event: TrialStarted) -> None:
+    """Called when a trial is handed to a device: once per attempt, and again where its cohort is split."""
 
 
 @hookspec
@@ -81,6 +99,11 @@ def ddrank_epoch_finished(event: EpochFinished) -> None:
 @hookspec
 def ddrank_trial_finished(event: TrialFinished) -> None:
     """Called once per trial, right after its result is stored durably."""
+
+
+@hookspec
+def ddrank_trial_failed(event: TrialFailed) -> None:
+    """Called when an attempt at a trial is lost; `event.final` says whether it is given up."""
 
 
 @hookspec

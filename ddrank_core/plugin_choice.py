@@ -62,6 +62,11 @@ def using(choice: Choice) -> Iterator[None]:
             sys.modules.pop(name, None)
 
 
+def asked() -> Choice:
+    """Return what is asked for here, so that another process can be asked for the same."""
+    return _CHOICE.get()
+
+
 def chosen() -> tuple[tuple[Plugin, ...], tuple[Fault, ...]]:
     """Return the plugins to use, and those that are installed and left out, each with what leaves it out.
 

@@ -14,6 +14,7 @@ from ddrank_core.types import Augmented, DistilledSet, Randomness, RealData, Tar
 if TYPE_CHECKING:
     from torch import Tensor, nn, optim
 
+    from ddrank_core.events import Event, RunStarted
     from ddrank_core.results import Rung, TrialResult
 
 Teachers = Callable[["Tensor"], "tuple[Tensor, ...]"]
@@ -83,6 +84,8 @@ class Architecture(Protocol):
         """Return a network [B, C, H, W] -> logits [B, num_classes], on the CPU, freshly initialised.
 
         Initial weights come from torch's global generator, which the engine seeds.
+        All that it remembers from step to step is in parameters and buffers, from which a long training goes
+        on after an interruption; all that it draws comes from torch's global generators.
 
         Raises:
             ValueError: if the network cannot take images of that shape.
@@ -123,6 +126,43 @@ class Method(Protocol):
 
         Calls `report(step, steps)` as it goes. Never looks at the test images.
         """
+        ...
+
+
+class Sink(Protocol):
+    """Keeps what happens in a run, in a file or with a tracker: `ddrank run --sink NAME:FIELD=VALUE,...`.
+
+    A method may be left out: `check() -> None` is called before anything is loaded, and raises a
+    `ConfigError` in one line where the sink cannot work: a library that is missing, a path that is no file.
+    """
+
+    def open(self, event: RunStarted) -> SinkWriter:
+        """Begin a run, and return what its later events are written with. Nothing is trained yet.
+
+        A run that was stopped and goes on is opened again with the same `event.folder`: what is there stays.
+        A path that the user does not give is in that folder.
+
+        Raises:
+            OSError: if a file cannot be written.
+            ConfigError: one line, if it cannot be opened for another reason.
+        """
+        ...
+
+
+class SinkWriter(Protocol):
+    """Writes the events of one run, on the process that drives the run."""
+
+    def write(self, event: Event) -> None:
+        """Keep one event, so that it is not lost if the process dies. They come in the run's order.
+
+        They are the events of a run after its `RunStarted`; the last is a `RunFinished` or a `RunFailed`.
+        One that it has no use for, or does not know, is passed over. It is called many times a second
+        in the middle of a run: it does not wait for a network.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back what it holds. Called once, also where `write` has raised or the run broke off."""
         ...
 
 

@@ -32,6 +32,8 @@ class TrialResult:
     """Read back from the store of finished trials instead of trained in this run."""
     how: str = ""
     """How it was computed: alone or in a cohort, compiled or not. It changes the order of sums."""
+    error: str | None = None
+    """Why it was given up; such a trial has neither an accuracy nor diverged."""
 
 
 @attrs.frozen
@@ -58,6 +60,8 @@ class ArmResult:
     n: int
     diverged: int
     """How many of the selected trials diverged; they are not in `mean`, and no score uses them."""
+    failed: int = 0
+    """How many trials were given up; an arm with one has no accuracies, since nothing was chosen."""
     same_as: str | None = None
     """The arm whose trainings these are, where two arms ask for the very same ones."""
     source: str | None = None

@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeVar, dataclass_transform, get_args
 
 import attrs
 
-Kind = Literal["loss", "label-mapping", "augmentation", "architecture", "dataset", "method"]
+Kind = Literal["loss", "label-mapping", "augmentation", "architecture", "dataset", "method", "sink"]
 """The kinds that plugins register, each through a hook of its own."""
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -19,6 +19,7 @@ HOOKS: dict[Kind, str] = {
     "architecture": "ddrank_architectures",
     "dataset": "ddrank_datasets",
     "method": "ddrank_methods",
+    "sink": "ddrank_sinks",
 }
 """Kind -> the registration hook that brings it."""
 

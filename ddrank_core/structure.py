@@ -25,7 +25,7 @@ from cattrs.errors import (
 )
 from cattrs.gen import make_dict_structure_fn
 
-from ddrank_core.errors import ConfigError, DDRankError, nearest, one_line
+from ddrank_core.errors import ConfigError, DDRankError, PluginError, nearest, one_line
 from ddrank_core.protocols import (
     Architecture,
     Augmentation,
@@ -36,8 +36,10 @@ from ddrank_core.protocols import (
     Optimizer,
     Schedule,
     Selection,
+    Sink,
 )
-from ddrank_core.registry import Entry, Registry, a_kind
+from ddrank_core.registry import Entry, Registry, a_kind, default_registry
+from ddrank_core.sources import source_digest
 from ddrank_core.spec import ParameterError
 
 _Component = TypeVar("_Component", covariant=True)
@@ -50,6 +52,7 @@ KIND_OF: Mapping[type, str] = {
     Architecture: "architecture",
     Dataset: "dataset",
     Method: "method",
+    Sink: "sink",
     Optimizer: "optimizer",
     Schedule: "schedule",
     Selection: "protocol",
@@ -65,6 +68,39 @@ class Chosen(Generic[_Component]):
     entry: Entry = attrs.field(eq=False, repr=False)
     given: tuple[str, ...] = attrs.field(default=(), eq=False)
     """The parameters that the config gave; the others are defaults."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel as a name with parameters: another process makes the component from its own plugins."""
+        cls: Any = type(self.component)
+        fields = {field.alias: getattr(self.component, field.name) for field in attrs.fields(cls)}
+        entry = self.entry
+        origin = (entry.distribution, entry.version, source_digest(cls))
+        return _made_again, (entry.kind, self.use, fields, self.given, origin)
+
+
+def _made_again(
+    kind: str,
+    use: str,
+    fields: Mapping[str, Any],
+    given: tuple[str, ...],
+    origin: tuple[str, str, str | None],
+) -> Chosen[Any]:
+    """Return a component as it was chosen in another process.
+
+    Raises:
+        PluginError: if the plugin is missing here, or is of another version or source than there.
+    """
+    registry, (distribution, version, source) = default_registry(), origin
+    same, owner = f"install the same {distribution} on both machines", f"{distribution} {version}"
+    try:
+        entry, cls = registry.find(kind, use), registry.load(kind, use)
+    except PluginError as error:
+        raise PluginError(f"{error}; it was chosen from {owner}: {same}") from error
+    if (entry.distribution, entry.version) != (distribution, version):
+        raise PluginError(f"{kind} '{use}' is of {entry.owner} here, and was chosen from {owner}; {same}")
+    if source_digest(cls) != source:
+        raise PluginError(f"{kind} '{use}' of {owner}: its source differs from where it was chosen; {same}")
+    return Chosen(use, cls(**fields), entry, given)
 
 
 class FieldError(ValueError):

@@ -129,6 +129,10 @@ PROMISED: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
     },
     "protocol": {"ours and the peer's": ("strict", "ddranking-0.2")},
     "method": {"distribution matching": ("distribution-matching",)},
+    "sink": {
+        "CSV, JSON lines, TensorBoard": ("csv", "jsonl", "tensorboard"),
+        "Weights & Biases and MLflow": ("wandb", "mlflow"),
+    },
 }
 """Kind -> what must be there, in the issue's words -> how a config asks for it."""
 

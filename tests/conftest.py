@@ -14,6 +14,9 @@ import pytest
 # read when torch is imported, here and in the processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Where its library is installed, what logs to Weights & Biases keeps to this machine.
+os.environ.setdefault("WANDB_MODE", "offline")
+
 Install = Callable[..., str]
 
 

@@ -114,18 +114,27 @@ class LossWithoutDocstring(Loss):
 
 
 @faulty("loss", "survives a config")
-class LossWithConverter(Loss):
+class LossWithWrongDefault(Loss):
     """Train."""
 
-    power: float = attrs.field(default=1.0, converter=lambda value: 2 * value, metadata={"doc": "of nothing"})
+    power: int = attrs.field(default=1.5, metadata={"doc": "of nothing"})
+
+
+@attrs.frozen
+class Stubborn:
+    """A part of a component that cannot travel to another process."""
+
+    size: int = 1
+
+    def __reduce__(self):
+        raise TypeError("not to be pickled")
 
 
 @faulty("loss", "survives pickling")
 class LossNotPickled(Loss):
     """Train."""
 
-    def __reduce__(self):
-        raise TypeError("not to be pickled")
+    options: Stubborn = parameter("of nothing", default=Stubborn())
 
 
 @faulty("loss", "bad parameters are refused")
@@ -788,6 +797,159 @@ class MethodOther(Method):
 
 def method_by_hand(*arguments):
     return Method().distill(*arguments)
+
+
+# -- sinks -------------------------------------------------------------------------------------
+
+
+class Lines:
+    """Write the names of events to a file, as they come."""
+
+    def __init__(self, event):
+        self.file = (event.folder / "events.txt").open("a")
+        self.file.write("RunStarted\n")
+        self.file.flush()
+
+    def write(self, event):
+        self.file.write(f"{type(event).__name__}\n")
+        self.file.flush()
+
+    def close(self):
+        self.file.close()
+
+
+@good("sink")
+class Sink:
+    """Write the names of events."""
+
+    def open(self, event):
+        return Lines(event)
+
+
+@good("sink")
+class SinkElsewhere:
+    """Write nothing here."""
+
+    def open(self, event):
+        return self
+
+    def write(self, event):
+        pass
+
+    def close(self):
+        pass
+
+
+def _opening(writer: type) -> Callable[..., Any]:
+    """Return an `open` of another writer."""
+    return lambda self, event: writer(event)
+
+
+@faulty("sink", "takes every event of a run")
+class SinkFailures(Sink):
+    """Write."""
+
+    class Writer(Lines):
+        def write(self, event):
+            if type(event).__name__ == "RunFinished":
+                raise KeyError(event.scores["ior_hlr"].reason)
+            super().write(event)
+
+    open = _opening(Writer)
+
+
+@faulty("sink", "passes over events that it does not know")
+class SinkKnowsAll(Sink):
+    """Write."""
+
+    class Writer(Lines):
+        def write(self, event):
+            known = {
+                "RunFailed",
+                "RunFinished",
+                "EpochFinished",
+                "TrialStarted",
+                "TrialFinished",
+                "TrialFailed",
+            }
+            if type(event).__name__ not in known:
+                raise TypeError(f"what is a {type(event).__name__}?")
+            super().write(event)
+
+    open = _opening(Writer)
+
+
+@faulty("sink", "can be closed at any time")
+class SinkClosesLate(Sink):
+    """Write."""
+
+    class Writer(Lines):
+        def write(self, event):
+            super().write(event)
+            self.last = event
+
+        def close(self):
+            super().close()
+            del self.last
+
+    open = _opening(Writer)
+
+
+@faulty("sink", "keeps an event at once")
+class SinkBuffers(Sink):
+    """Write."""
+
+    class Writer(Lines):
+        def write(self, event):
+            self.file.write(f"{type(event).__name__}\n")
+
+    open = _opening(Writer)
+
+
+@faulty("sink", "adds to what is there")
+class SinkOverwrites(Sink):
+    """Write."""
+
+    class Writer(Lines):
+        def __init__(self, event):
+            (event.folder / "events.txt").unlink(missing_ok=True)
+            super().__init__(event)
+
+    open = _opening(Writer)
+
+
+@faulty("sink", "says what cannot be written")
+class SinkTalks(Sink):
+    """Write."""
+
+    def open(self, event):
+        try:
+            return Lines(event)
+        except OSError as error:
+            raise RuntimeError("no file") from error
+
+
+@faulty("sink", "the global random state is left as it was")
+class SinkDraws(Sink):
+    """Write."""
+
+    class Writer(Lines):
+        def write(self, event):
+            random.random()
+            super().write(event)
+
+    open = _opening(Writer)
+
+
+@faulty("sink", "prints nothing")
+class SinkPrints(Sink):
+    """Write."""
+
+    class Writer(Lines):
+        def write(self, event):
+            print(event)
+
+    open = _opening(Writer)
 
 
 REFERENCES: Sequence[tuple[str, str, Callable[..., Any]]] = (

@@ -36,13 +36,16 @@ BESIDE = {
     "architecture": (),
     "dataset": ("RealData", "DatasetFacts", "Pictures", "Decoded", "decoded"),
     "method": ("DistilledSet", "ImageSpace"),
+    "sink": ("SinkWriter", "Event"),
 }
 """Kind -> the public names that its contract speaks of, each where it comes first."""
 
 EVENTS = {
     "ddrank_run_started": "RunStarted",
+    "ddrank_trial_started": "TrialStarted",
     "ddrank_epoch_finished": "EpochFinished",
     "ddrank_trial_finished": "TrialFinished",
+    "ddrank_trial_failed": "TrialFailed",
     "ddrank_run_finished": "RunFinished",
     "ddrank_run_failed": "RunFailed",
 }

@@ -15,9 +15,9 @@ from torch.nn import functional as F
 from ddrank_core.engine.device import resolve, threads_for
 from ddrank_core.engine.images import ImageSet, normaliser
 from ddrank_core.engine.prepared import draw_subset, split_training_set
+from ddrank_core.engine.rehearse import rehearse_training
 from ddrank_core.engine.seed import derive, generator
 from ddrank_core.engine.train import Setting, build, predict, train
-from ddrank_core.engine.trial import Trainer
 from ddrank_core.errors import ConfigError, DDRankError, RunFailed
 from ddrank_core.store import TrialStore
 
@@ -668,7 +668,7 @@ def test_a_checkpoint_that_carries_code_is_not_run(tmp_path):
 )
 def test_a_fault_between_config_and_data_is_found_before_anything_is_trained(tmp_path, changes, message):
     with pytest.raises(DDRankError) as caught:
-        prepared_case(tmp_path, **changes)
+        rehearse_training(prepared_case(tmp_path, **changes))
     assert caught.value.exit_code == 2
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -684,7 +684,13 @@ def test_a_component_that_breaks_in_the_middle_ends_the_run_with_its_name(tmp_pa
     from ddrank_losses.ce import CrossEntropy
 
     prepared = prepared_case(tmp_path)
-    monkeypatch.setattr(CrossEntropy, "__call__", lambda *_: 1 / 0)
+    call = CrossEntropy.__call__
+
+    def breaks(self, logits, targets):
+        # The rehearsal has two images.
+        return call(self, logits, targets) if len(logits) == 2 else 1 / 0
+
+    monkeypatch.setattr(CrossEntropy, "__call__", breaks)
     with pytest.raises(RunFailed) as caught:
         run_case(prepared, tmp_path / "cache")
     assert "full-hard 1/2, learning rate 0.01, search: ZeroDivisionError: division by zero" in str(
@@ -728,20 +734,12 @@ def test_a_device_that_is_none_is_one_line(text):
     assert caught.value.exit_code == 2
 
 
-def test_a_chosen_trial_that_diverges_when_it_is_trained_again_predicts_nothing(tmp_path, monkeypatch):
-    """As after a run that was stopped between its choice and its test; no run trains it a third time."""
+def test_a_stored_trial_that_has_lost_its_predictions_is_trained_anew(tmp_path):
     prepared, cache = prepared_case(tmp_path, scores=["ior"]), tmp_path / "cache"
-    run_case(prepared, cache)
+    first = run_case(prepared, cache)
     with sqlite3.connect(cache / "trials.sqlite") as store:
         store.execute("UPDATE trials SET predictions = NULL")
-    whole = Trainer.train
-
-    def diverging(self, arm, trial, on_epoch):
-        return attrs.evolve(whole(self, arm, trial, on_epoch), weights=None)
-
-    monkeypatch.setattr(Trainer, "train", diverging)
-    found = run_case(prepared, cache)
-    monkeypatch.setattr(Trainer, "train", None)
-    for outcome in (found, run_case(prepared, cache)):
-        assert {2} == {arm.diverged for arm in outcome.arms.values()}
-        assert outcome.scores["ior"].mean is None
+    again = run_case(prepared, cache)
+    assert not any(trial.reused for trial in again.trials)
+    assert first.scores == again.scores
+    assert all(trial.reused for trial in run_case(prepared, cache).trials)

@@ -315,7 +315,7 @@ def test_what_trains_in_cohorts_is_not_compiled(tmp_path, monkeypatch):
         return Choice(execution=AS_IT_IS)
 
     monkeypatch.setattr(
-        "ddrank_core.engine.run.choose",
+        "ddrank_core.engine.executors.local.choose",
         lambda trainer, asked, work, processes: note(trainer, asked, work, processes),
     )
     run(prepared_case(tmp_path, scores=["ior"]), tmp_path / "cache", cohort=3)
@@ -329,7 +329,7 @@ def test_only_what_is_missing_counts_as_work(tmp_path, monkeypatch):
         works.append((work, trainer.total_work()))
         return Choice(execution=AS_IT_IS)
 
-    monkeypatch.setattr("ddrank_core.engine.run.choose", note)
+    monkeypatch.setattr("ddrank_core.engine.executors.local.choose", note)
     one, two = ["ior"], ["ior", "hlr"]
     full = {"accuracy": 0.9, "source": "a table"}
     run(prepared_case(tmp_path, scores=one, full_data=full), tmp_path / "cache")
@@ -344,5 +344,5 @@ def test_only_what_is_missing_counts_as_work(tmp_path, monkeypatch):
 def test_a_finished_run_chooses_nothing(tmp_path, monkeypatch):
     prepared = prepared_case(tmp_path, scores=["ior"])
     run_case(prepared, tmp_path / "cache")
-    monkeypatch.setattr("ddrank_core.engine.run.choose", None)
+    monkeypatch.setattr("ddrank_core.engine.executors.local.choose", None)
     assert all(trial.reused for trial in run_case(prepared, tmp_path / "cache").trials)

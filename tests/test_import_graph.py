@@ -27,6 +27,7 @@ LAYERS = (
     "plugins",
     "plugin_choice",
     "registry",
+    "sources",
     "structure",
     "yaml",
     "config",

@@ -27,6 +27,7 @@ NAMES = {
     "architecture": "acme/all-cnn",
     "dataset": "acme/bars-and-stripes",
     "method": "acme/herding",
+    "sink": "acme/markdown-table",
 }
 
 
@@ -201,11 +202,13 @@ def test_an_evaluation_runs_with_all_of_it(installed):
     in_package(installed, "ddrank_core", "distill", "example/distill.yaml")
     fewer = ["recipe.epochs=2", "protocol.repeats=2", "protocol.learning_rates=[0.05]"]
     overrides = [word for override in fewer for word in ("--set", override)]
-    in_package(installed, "ddrank_core", "run", "example/run.yaml", "--out", "run", "--quiet", *overrides)
+    options = ["--out", "run", "--quiet", "--sink", "acme/markdown-table"]
+    in_package(installed, "ddrank_core", "run", "example/run.yaml", *options, *overrides)
     record = json.loads((place / "run" / "record.json").read_text())
     used = {part["name"] for part in record["components"] if part["distribution"] == "ddrank-acme"}
-    # The method's name stands in the distilled set, for a run does not use it.
-    assert set(NAMES.values()) - {"acme/herding"} == used
+    # The method's name stands in the distilled set, for a run does not use it; a sink changes no result.
+    assert set(NAMES.values()) - {"acme/herding", "acme/markdown-table"} == used
+    assert len((place / "run" / "trials.md").read_text().splitlines()) == 4 + len(record["trials"])
     assert "acme/herding" in json.dumps(record)
 
 

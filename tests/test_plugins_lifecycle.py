@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from ddrank_core import hookspecs
-from ddrank_core.events import EpochFinished, RunFailed, RunFinished, RunStarted, TrialFinished
+from ddrank_core.events import (
+    EpochFinished,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    TrialFailed,
+    TrialFinished,
+    TrialStarted,
+)
 from ddrank_core.plugins import PluginHost, installed
 from ddrank_core.registry import default_registry
 from ddrank_core.results import TrialResult
@@ -27,11 +35,16 @@ RESULT = TrialResult(
     seconds=0.1,
 )
 
+IDENTITY = {"arm": "syn-hard", "phase": "final", "repeat": 0, "learning_rate": 0.01, "seed": 1}
+LOST = {"error": "its worker died", "attempt": 1, "final": False}
+
 # Every lifecycle hook, and an event of it.
 EVENTS = {
     "ddrank_run_started": RunStarted(name="r", device="cpu", arms=("syn-hard",), trials=1, work=1.0),
+    "ddrank_trial_started": TrialStarted(**IDENTITY, attempt=1, at_once=1),
     "ddrank_epoch_finished": EpochFinished(training="teacher 1", epoch=1, epochs=2, work=0),
     "ddrank_trial_finished": TrialFinished(result=RESULT, done=1, total=1, work=0),
+    "ddrank_trial_failed": TrialFailed(**IDENTITY, **LOST, done=0, total=1, work=0),
     "ddrank_run_finished": RunFinished(name="r", folder=Path("runs/r"), scores={}, arms={}, seconds=1.0),
     "ddrank_run_failed": RunFailed(name="r", error="out of memory", seconds=1.0),
 }
@@ -44,6 +57,7 @@ REGISTRATIONS = {
     "ddrank_architectures": "architecture",
     "ddrank_datasets": "dataset",
     "ddrank_methods": "method",
+    "ddrank_sinks": "sink",
 }
 
 HOOKS = {name: value for name, value in vars(hookspecs).items() if hasattr(value, "ddrank_spec")}

@@ -108,7 +108,7 @@ class Example(Base):
 
 def test_every_hook_and_every_public_name_is_in_it():
     lines = [line.strip() for line in surface().splitlines()]
-    assert len(hook_names()) == len(KINDS) + 5
+    assert len(hook_names()) == len(KINDS) + 7
     for name in hook_names():
         assert sum(line.startswith(f"@hookspec {name}(") for line in lines) == 1
     for name in ddrank_core.__all__:

@@ -198,6 +198,7 @@ def test_the_record_states_an_arm_with_its_diverged_trials(report):
         "accuracy": {"mean": 0.5, "std": None, "n": 1, "values": [0.5, None]},
         "learning_rates": [0.01, 0.01],
         "diverged": 1,
+        "failed": 0,
         "same_as": None,
         "source": None,
     }
@@ -216,6 +217,7 @@ def test_the_record_lists_every_trial(report):
         **{"arm": "rdm-any", "phase": "final", "repeat": 1, "learning_rate": 0.01, "seed": 11},
         **{"subset_seed": 3, "accuracy": None, "validation_accuracy": None, "epoch": 7},
         **{"diverged": True, "seconds": 1.5, "reused": False, "how": "alone, as it is"},
+        "error": None,
     }
     assert expected == record["trials"][2]
 
@@ -289,10 +291,10 @@ def test_scores_csv_has_a_line_for_each_asked_score(report):
 def test_trials_csv_has_a_line_for_each_trial(report):
     expected = (
         "arm,phase,repeat,learning_rate,seed,subset_seed,accuracy,validation_accuracy,epoch,diverged,seconds,"
-        "reused,how\n"
-        'syn-any,search,0,0.01,10,,,0.5,7,false,1.5,false,"alone, as it is"\n'
-        'syn-any,final,0,0.01,10,,0.4375,,7,false,1.5,true,"alone, as it is"\n'
-        'rdm-any,final,1,0.01,11,3,,,7,true,1.5,false,"alone, as it is"\n'
+        "reused,how,error\n"
+        'syn-any,search,0,0.01,10,,,0.5,7,false,1.5,false,"alone, as it is",\n'
+        'syn-any,final,0,0.01,10,,0.4375,,7,false,1.5,true,"alone, as it is",\n'
+        'rdm-any,final,1,0.01,11,3,,,7,true,1.5,false,"alone, as it is",\n'
     )
     assert expected == trials_csv(report)
 

@@ -20,11 +20,11 @@ from test_light_imports import HEAVY, launch
 from ddrank_core import __version__
 from ddrank_core import yaml as project_yaml
 from ddrank_core.cli.main import main
-from ddrank_core.cli.show import example
+from ddrank_core.cli.show import PLACE, example
 from ddrank_core.config import _values, load_distill, load_run, load_teacher
 from ddrank_core.errors import ConfigError, DDRankError
 from ddrank_core.plugins import PluginHost, installed
-from ddrank_core.registry import ALL_KINDS, Entry, Registry
+from ddrank_core.registry import Entry, Registry
 from ddrank_core.schema import CONFIGS, Schema, schema_of, text_of
 from ddrank_core.spec import parameters_of
 from ddrank_core.structure import KIND_OF, Chosen, Structurer
@@ -581,7 +581,7 @@ CHOOSERS = {
             "$defs": {**SCHEMAS["run"]["$defs"], **SCHEMAS["distill"]["$defs"]},
         }
     )
-    for kind in ALL_KINDS
+    for kind in PLACE
 }
 
 
@@ -599,7 +599,7 @@ def chooses(kind: str, value: Any) -> tuple[bool, bool]:
     return CHOOSERS[kind].is_valid(value), True
 
 
-@pytest.mark.parametrize("kind", ALL_KINDS)
+@pytest.mark.parametrize("kind", PLACE)
 def test_every_name_is_taken_alone_where_nothing_is_required_and_with_what_is(kind):
     for entry in single_entries(kind):
         needed = {} if entry.spec.preset else REQUIRED.get(entry.name, {})
@@ -609,7 +609,7 @@ def test_every_name_is_taken_alone_where_nothing_is_required_and_with_what_is(ki
         assert chooses(kind, {"use": entry.name, **needed, "nonsense": 1}) == (False, False), entry.name
 
 
-@pytest.mark.parametrize("kind", ALL_KINDS)
+@pytest.mark.parametrize("kind", PLACE)
 def test_the_example_that_a_component_is_shown_with_is_taken(kind):
     for entry in single_entries(kind):
         component = REGISTRY.load(kind, entry.name)
@@ -622,7 +622,7 @@ def test_the_example_that_a_component_is_shown_with_is_taken(kind):
 
 def test_every_value_of_every_parameter_gets_the_loaders_verdict_but_for_a_components_own_checks():
     lenient, tried = set(), 0
-    for kind in ALL_KINDS:
+    for kind in PLACE:
         for entry in (entry for entry in single_entries(kind) if not entry.spec.preset):
             for field in parameters_of(REGISTRY.load(kind, entry.name)):
                 for value in VALUES:

@@ -250,7 +250,7 @@ def test_ctrl_c_ends_the_command_in_one_line(tmp_path, install, capsys):
     output = tmp_path / "out" / "t.safetensors"
     assert main(["teacher", "train", str(write(tmp_path)), "-o", str(output), "--quiet"]) == 130
     assert capsys.readouterr().err == (
-        "error: interrupted; the training is not kept, the same command starts anew\n"
+        "error: interrupted; the same command goes on from about a minute before\n"
     )
     assert list(output.parent.iterdir()) == []
 

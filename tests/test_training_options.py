@@ -10,6 +10,7 @@ from tiny_case import CLASSES, RECIPE, prepared_case, run_case, write_case
 from ddrank_core.config import load_run
 from ddrank_core.engine.images import ImageSet
 from ddrank_core.engine.material import Material
+from ddrank_core.engine.rehearse import rehearse_training
 from ddrank_core.engine.train import Setting, build, predict, train
 from ddrank_core.errors import ConfigError
 from ddrank_core.registry import default_registry
@@ -211,4 +212,4 @@ def test_mixing_partners_lie_in_the_whole_batch_when_it_is_split(tmp_path):
 def test_a_warmup_that_is_longer_than_the_training_is_refused_by_the_name_of_its_field(tmp_path):
     schedule = {"use": "warmup", "epochs": 9, "then": "cosine"}
     with pytest.raises(ConfigError, match="syn-any: schedule: a warmup of 9 epochs needs a longer training"):
-        prepared_case(tmp_path, recipe={**RECIPE, "schedule": schedule}, scores=["ior"])
+        rehearse_training(prepared_case(tmp_path, recipe={**RECIPE, "schedule": schedule}, scores=["ior"]))

@@ -12,6 +12,7 @@ import attrs
 import pytest
 import torch
 from tiny_case import prepared_case, write_case
+from torch.nn.functional import cross_entropy
 
 from ddrank_core.engine import workers as pool
 from ddrank_core.engine.run import execute
@@ -118,14 +119,16 @@ def test_listeners_hear_of_every_trial_and_all_of_the_work(tmp_path):
 
 
 class Failing:
-    """A loss that raises in the middle of a training."""
+    """A loss that raises in a training, and not on the rehearsal with its two images."""
 
     def __call__(self, logits, targets):
-        raise RuntimeError("cannot go on")
+        if len(logits) > 2:
+            raise RuntimeError("cannot go on")
+        return cross_entropy(logits, targets.hard)
 
 
 def broken(prepared, component):
-    """Return the run with its hard-label arm's loss exchanged, after the rehearsal."""
+    """Return the run with the loss of all arms exchanged."""
     arms = []
     for arm in prepared.plan.arms:
         loss = attrs.evolve(arm.training.loss, component=component)
@@ -133,7 +136,7 @@ def broken(prepared, component):
     return attrs.evolve(prepared, plan=attrs.evolve(prepared.plan, arms=tuple(arms)))
 
 
-def test_a_component_that_fails_in_a_worker_is_one_line_and_stops_all_of_them(tmp_path):
+def test_a_component_that_fails_in_a_worker_is_one_line(tmp_path):
     prepared = broken(prepared_case(tmp_path), Failing())
     with pytest.raises(
         RunFailed, match=r"full-hard 1/2.*RuntimeError: cannot go on \(it uses convnet of ddrank"
@@ -143,16 +146,49 @@ def test_a_component_that_fails_in_a_worker_is_one_line_and_stops_all_of_them(tm
 
 
 class Suicidal:
-    """A loss whose process is killed, as the system does when memory runs out."""
+    """A loss whose process is killed, as the system does when memory runs out, `times` times in all."""
+
+    def __init__(self, folder, times):
+        self.folder, self.times = folder, times
 
     def __call__(self, logits, targets):
-        os.kill(os.getpid(), signal.SIGKILL)
+        if len(logits) > 2:
+            deaths = len(list(self.folder.iterdir()))
+            if deaths < self.times:
+                (self.folder / f"{deaths}-{os.getpid()}").touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+        return cross_entropy(logits, targets.hard)
 
 
-def test_a_worker_that_is_killed_is_one_line(tmp_path):
-    prepared = broken(prepared_case(tmp_path), Suicidal())
+def test_workers_that_are_always_killed_are_one_line(tmp_path):
+    (deaths := tmp_path / "deaths").mkdir()
+    prepared = broken(prepared_case(tmp_path), Suicidal(deaths, 1000))
+    failures = []
+
+    def note(hook, event):
+        if hook == "ddrank_trial_failed":
+            failures.append((event.arm, event.attempt, event.final))
+
     with pytest.raises(RunFailed, match=r"a worker process was killed.*--workers"):
-        run(prepared, tmp_path / "cache", 2)
+        run(prepared, tmp_path / "cache", 2, note)
+    assert not children()
+    # All but the final trials of full-hard, whose search has failed: each is tried three times.
+    assert 3 * (prepared.plan.count() - 2) == len(failures)
+    assert prepared.plan.count() - 2 == sum(final for _, _, final in failures)
+    assert {attempt == 3 for _, attempt, final in failures if final} == {True}
+
+
+def test_a_worker_that_is_killed_is_replaced_and_its_trial_tried_again(tmp_path):
+    (deaths := tmp_path / "deaths").mkdir()
+    component = Suicidal(deaths, 2)
+    prepared = broken(prepared_case(tmp_path), component)
+    hurt = run(prepared, tmp_path / "cache", 2)
+    assert 2 == len(list(deaths.iterdir()))
+    component.times = 0
+    unhurt = run(prepared, tmp_path / "other", 2)
+    assert essence(unhurt) == essence(hurt)
+    assert unhurt.scores == hurt.scores
+    assert any(note.startswith("2 worker processes were killed") for note in hurt.notes)
     assert not children()
 
 

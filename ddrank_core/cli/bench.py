@@ -1,8 +1,7 @@
-"""`ddrank bench`: how fast this device trains and tests, and how long a run will take."""
+"""`ddrank bench`: how fast this device trains and tests."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ddrank_core.asked import Asked
+from ddrank_core.cli.json_file import check_output, json_option, write
 from ddrank_core.cli.options import asked_for, device_option, overrides_option, trials_options
 from ddrank_core.cli.text import clean, table
-from ddrank_core.errors import ConfigError
 
 if TYPE_CHECKING:
     from ddrank_core.engine.bench.arithmetic import Peak
     from ddrank_core.engine.bench.figures import Figures
-    from ddrank_core.engine.bench.forecast import Forecast
     from ddrank_core.engine.bench.laps import Spread
     from ddrank_core.engine.bench.pace import Pace
     from ddrank_core.engine.prepared import Prepared
@@ -34,9 +32,7 @@ _BUSY = 0.5
 @overrides_option
 @device_option
 @trials_options
-@click.option(
-    "--json", "output", type=click.Path(path_type=Path), metavar="FILE", help="Write the figures to FILE too."
-)
+@json_option
 def command(
     config: Path | None,
     overrides: tuple[str, ...],
@@ -46,24 +42,23 @@ def command(
     compile: str,
     output: Path | None,
 ) -> None:
-    """Measure how fast trials train here, and with CONFIG how long its run will take.
+    """Measure how fast the trials of CONFIG train and test here; `ddrank plan` says how long its run takes.
 
     Without CONFIG, a ConvNet-3 is trained on 1, 10 and 50 noise images per class, 3x32x32. The machine should
     have nothing else to do. No result is kept.
     """
     if config is None and overrides:
         raise click.UsageError("--set needs a CONFIG", click.get_current_context())
-    if output is not None:
-        _check_output(output)
-    load = _load()
+    check_output(output)
+    load = load_before()
     asked = asked_for(workers, cohort, compile)
     found = _usual(device, asked) if config is None else _of_config(config, overrides, device, asked)
     click.echo(text(found, load))
     if output is not None:
-        _write(output, found, load)
+        write(output, figures_record(found, load))
 
 
-def _load() -> float | None:
+def load_before() -> float | None:
     """Return how many processes wanted to run in the last minute; None where the system does not say."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
@@ -79,7 +74,7 @@ def _usual(device: str, asked: Asked) -> list[Figures]:
     from ddrank_core.engine.device import resolve
 
     with TemporaryDirectory(prefix="ddrank-bench-") as folder:
-        return _measured(synthetic_runs(Path(folder), registry, resolve(device)), asked, forecast=False)
+        return _measured(synthetic_runs(Path(folder), registry, resolve(device)), asked)
 
 
 def _of_config(config: Path, overrides: tuple[str, ...], device: str, asked: Asked) -> list[Figures]:
@@ -98,21 +93,22 @@ def _of_config(config: Path, overrides: tuple[str, ...], device: str, asked: Ask
     for single in settings.each_student():
         runs.append((prepare(single, str(config), registry, place, real),))
         real = runs[0][0].real
-    return _measured(runs, asked, forecast=True)
+    return _measured(runs, asked)
 
 
-def _measured(groups: Sequence[Sequence[Prepared]], asked: Asked, *, forecast: bool) -> list[Figures]:
+def _measured(groups: Sequence[Sequence[Prepared]], asked: Asked) -> list[Figures]:
     from ddrank_core.cli.progress import progress
     from ddrank_core.engine.bench import pace
     from ddrank_core.engine.bench.figures import measure, measurements
 
-    total = sum(measurements(runs, forecast=forecast) for runs in groups)
+    total = sum(measurements(runs) for runs in groups)
     with progress("measuring", "measurements") as report:
-        done = _counter(report, total)
-        return [measure(runs, asked, done, forecast=forecast, budget=pace.BUDGET) for runs in groups]
+        done = counter(report, total)
+        return [measure(runs, asked, done, budget=pace.BUDGET) for runs in groups]
 
 
-def _counter(report: Callable[[int, int], None], total: int) -> Callable[[], None]:
+def counter(report: Callable[[int, int], None], total: int) -> Callable[[], None]:
+    """Return a function to be called as each of `total` pieces of work is done."""
     count = 0
 
     def done() -> None:
@@ -129,16 +125,7 @@ def _counter(report: Callable[[int, int], None], total: int) -> Callable[[], Non
 def text(found: Sequence[Figures], load: float | None) -> str:
     """Return all figures as text; `load` is what the machine had to do before."""
     parts = [_text(figures) for figures in found]
-    forecasts = [figures.forecast for figures in found if figures.forecast is not None]
-    if len(forecasts) > 1:
-        from ddrank_core.engine.bench.laps import summed
-
-        total = summed([forecast.seconds for forecast in forecasts])
-        parts.append(f"expected for all {len(forecasts)} students: {_duration(total)}")
-    if load is not None and load > _BUSY:
-        parts.append(
-            f"note: The machine was busy before (load {load:.1f}, {os.cpu_count()} cores); idle it is faster."
-        )
+    parts += busy(load)
     parts.append(
         "Medians, and quartiles in brackets. Trials that train at once share an epoch's time: ms per\n"
         "trial-epoch is that time divided by their number, and the other columns are of all together.\n"
@@ -147,12 +134,20 @@ def text(found: Sequence[Figures], load: float | None) -> str:
     return "\n\n".join(parts)
 
 
+def busy(load: float | None) -> list[str]:
+    """Return what to say of a machine that had other work to do; nothing of an idle one."""
+    if load is None or load <= _BUSY:
+        return []
+    return [
+        f"note: The machine was busy before (load {load:.1f}, {os.cpu_count()} cores); idle it is faster."
+    ]
+
+
 def _text(figures: Figures) -> str:
     peak, test = figures.peak, figures.test
     where = "" if peak.threads is None else f", {_cores(peak)}"
     gigaflops = _spread(peak.flops_per_second.times(1e-9))
-    # Without a forecast there is no config, whose name would stand here.
-    title = figures.network if figures.forecast is None else f"{figures.name}: {figures.network}"
+    title = figures.network if figures.name is None else f"{figures.name}: {figures.network}"
     lines = [
         f"{clean(title)}, {'x'.join(map(str, figures.image_shape))}, {figures.num_classes} classes, "
         f"{figures.precision}, on {figures.device}",
@@ -172,8 +167,6 @@ def _text(figures: Figures) -> str:
         for pace in figures.trainings
         if str(pace.execution) != "as it is"
     ]
-    if figures.forecast is not None:
-        lines += ["", *_forecast_lines(figures.forecast)]
     return "\n".join(lines)
 
 
@@ -199,27 +192,6 @@ def _row(pace: Pace, figures: Figures) -> tuple[str, ...]:
 
 def _share(pace: Pace, figures: Figures) -> float:
     return pace.flops_per_second.median / figures.peak.flops_per_second.median
-
-
-def _forecast_lines(forecast: Forecast) -> list[str]:
-    rows = [("to do", "trials", "finished", "expected time")]
-    for number, teacher in enumerate(forecast.teachers, 1):
-        how = "trained" if teacher.trained else "to train"
-        rows.append((f"teacher {number}, {teacher.use}", how, "", _duration(teacher.seconds)))
-    for arm in forecast.arms:
-        rows.append((arm.arm, str(arm.trials), str(arm.finished), _duration(arm.seconds)))
-    trials, finished = sum(a.trials for a in forecast.arms), sum(a.finished for a in forecast.arms)
-    rows.append(("all", str(trials), str(finished), _duration(forecast.seconds)))
-    lines = table(rows).splitlines()
-    if again := sum(arm.again for arm in forecast.arms):
-        lines.append(f"{again} of the finished trials were not tested, and are trained again for that.")
-    return lines
-
-
-def _duration(seconds: Spread) -> str:
-    from ddrank_core.report.console import duration
-
-    return f"{duration(seconds.median)} ({duration(seconds.low)} to {duration(seconds.high)})"
 
 
 def _spread(spread: Spread) -> str:
@@ -256,27 +228,4 @@ def _record(figures: Figures) -> dict[str, Any]:
         entry["flops_per_second"] = attrs.asdict(pace.flops_per_second)
         entry["share_of_peak"] = _share(pace, figures)
     record["test"]["images_per_second"] = attrs.asdict(figures.test.images_per_second)
-    if figures.forecast is not None:
-        record["forecast"]["seconds"] = attrs.asdict(figures.forecast.seconds)
     return record
-
-
-def _check_output(path: Path) -> None:
-    """Refuse before the work what could not be written after it."""
-    from tempfile import TemporaryFile
-
-    if path.is_dir():
-        raise ConfigError(f"--json {path}: is a folder; name a file")
-    try:
-        with TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise ConfigError(f"--json {path}: cannot write in {path.parent}: {error.strerror}") from error
-
-
-def _write(path: Path, found: Sequence[Figures], load: float | None) -> None:
-    whole = json.dumps(figures_record(found, load), indent=2, allow_nan=False) + "\n"
-    try:
-        path.write_text(whole, encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"--json {path}: cannot be written: {error.strerror}") from error

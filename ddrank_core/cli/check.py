@@ -26,12 +26,14 @@ def command(config: Path, overrides: tuple[str, ...], device: str) -> None:
     # From here on torch is needed, which costs seconds to import.
     from ddrank_core.engine.device import describe, resolve, threads_for
     from ddrank_core.engine.prepare import prepare
+    from ddrank_core.engine.rehearse import rehearse_training
 
     place, real = resolve(device), None
     lines = []
     for index, single in enumerate(settings.each_student()):
         named = f"{config}: students[{index}]" if settings.students else str(config)
         prepared = prepare(single, named, registry, place, real)
+        rehearse_training(prepared)
         real, plan = prepared.real, prepared.plan
         arms = ", ".join(f"{arm.name} (= {arm.same_as})" if arm.same_as else arm.name for arm in plan.arms)
         if settings.students:

@@ -90,6 +90,13 @@ _STARTERS: Mapping[Kind, _Starter] = {
         parameters="",
         checks=14,
     ),
+    "sink": _Starter(
+        module="markdown_table",
+        cls="MarkdownTable",
+        summary="A table of the trials in Markdown, while the run goes on",
+        parameters="",
+        checks=15,
+    ),
 }
 
 _OTHERWISE: Mapping[Kind, str] = {
@@ -100,7 +107,7 @@ _OTHERWISE: Mapping[Kind, str] = {
     "dataset": "digits",
     "method": "random  # real images, so that the gain over random ones is near 0",
 }
-"""What the example config uses where the package brings no component of the kind."""
+"""What the example config uses where the package brings no component of the kind; it names no sink."""
 
 _PACKAGE_CHECKS = 3
 """How many checks the conformance kit has for a package, whatever it brings."""
@@ -247,7 +254,13 @@ def _readme(names: _Names, kinds: Sequence[Kind]) -> dict[str, str]:
         for kind in kinds
     )
     shows = (f"ddrank show {kind} {_component(names, kind)}" for kind in kinds)
-    return {"rows": "\n".join(rows), "shows": "\n".join(shows)}
+    return {"rows": "\n".join(rows), "shows": "\n".join(shows), "run": _run(names, kinds)}
+
+
+def _run(names: _Names, kinds: Sequence[Kind]) -> str:
+    """Return the command that evaluates with all that the package brings."""
+    sink = f" --sink {_component(names, 'sink')}" if "sink" in kinds else ""
+    return f"ddrank run example/run.yaml{sink}"
 
 
 def _contract(names: _Names, kinds: Sequence[Kind]) -> dict[str, str]:
@@ -269,7 +282,7 @@ def _contract(names: _Names, kinds: Sequence[Kind]) -> dict[str, str]:
 def _uses(names: _Names, kinds: Sequence[Kind]) -> dict[str, str]:
     """Return what the example configs say of each kind: the package's own, or one that ddrank brings."""
     uses = dict(_OTHERWISE)
-    for kind in kinds:
+    for kind in (kind for kind in kinds if kind in _OTHERWISE):
         parameters = _STARTERS[kind].parameters
         name = _component(names, kind)
         uses[kind] = f"{{use: {name}, {parameters}}}" if parameters else name
@@ -321,6 +334,6 @@ def _next(names: _Names, kinds: Sequence[Kind], folder: Path) -> str:
         "pip install -e '.[test]'",
         "pytest",
         "ddrank distill example/distill.yaml",
-        "ddrank run example/run.yaml",
+        _run(names, kinds),
     )
     return "\n".join([f"wrote {folder}", table(written, "  "), "next:", *(f"  {line}" for line in commands)])

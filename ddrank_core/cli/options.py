@@ -17,6 +17,21 @@ device_option = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:0, cuda:1, ..."
 )
 
+_OF_EXECUTOR = (
+    click.option(
+        "--executor",
+        type=click.Choice(["local", "ray"]),
+        default="local",
+        show_default=True,
+        help="Where trials are trained: on this machine, or by the workers of a Ray cluster.",
+    ),
+    click.option(
+        "--address",
+        metavar="HOST:PORT",
+        help="The Ray cluster to use, or auto.  [default: one that is started on this machine]",
+    ),
+)
+
 _OF_TRIALS = (
     click.option(
         "--workers",
@@ -41,6 +56,13 @@ _OF_TRIALS = (
 def trials_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say how trials are trained: `workers`, `cohort` and `compile`."""
     for option in reversed(_OF_TRIALS):
+        command = option(command)
+    return command
+
+
+def executor_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say where trials are trained: `executor` and `address`."""
+    for option in reversed(_OF_EXECUTOR):
         command = option(command)
     return command
 

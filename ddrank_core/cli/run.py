@@ -4,30 +4,40 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from ddrank_core.asked import Asked
-from ddrank_core.cli.options import asked_for, device_option, overrides_option, trials_options
-from ddrank_core.errors import ConfigError, DDRankError, one_line
+from ddrank_core.cli.evaluation import (
+    Emitter,
+    How,
+    asked_to_end,
+    end_on_sigterm,
+    executed,
+    interrupted,
+    report_of,
+    say_failed,
+)
+from ddrank_core.cli.options import (
+    asked_for,
+    device_option,
+    executor_options,
+    overrides_option,
+    trials_options,
+)
+from ddrank_core.cli.sinks import open_sinks, sinks_option
+from ddrank_core.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
 
     from ddrank_core.config import RunConfig
     from ddrank_core.engine.prepared import Prepared
-    from ddrank_core.engine.run import Emit, Outcome
+    from ddrank_core.engine.run import MakeExecutor
     from ddrank_core.registry import Registry
     from ddrank_core.report.record import RunReport
-
-
-class Interrupted(DDRankError):
-    """Ctrl-C in the middle of a run."""
-
-    exit_code = 130
 
 
 @click.command("run")
@@ -35,16 +45,21 @@ class Interrupted(DDRankError):
 @overrides_option
 @device_option
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder.  [default: runs/NAME-DIGEST]")
+@executor_options
 @trials_options
+@sinks_option
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 def command(
     config: Path,
     overrides: tuple[str, ...],
     device: str,
     out: Path | None,
+    executor: str,
+    address: str | None,
     workers: int | None,
     cohort: int | None,
     compile: str,
+    sinks: tuple[str, ...],
     quiet: bool,
 ) -> None:
     """Evaluate the distilled set of CONFIG, and leave a run folder with its record.
@@ -57,6 +72,8 @@ def command(
     from ddrank_core.config import load_run
     from ddrank_core.registry import default_registry
 
+    if address is not None and executor != "ray":
+        raise ConfigError("--address: only --executor ray has one")
     asked = asked_for(workers, cohort, compile)
     registry = default_registry()
     warn(registry.problems)
@@ -64,43 +81,45 @@ def command(
     if quiet:
         registry.host.without("progress")
     folder = out or Path("runs") / f"{settings.name}-{settings.digest()[:8]}"
+    opened = open_sinks(sinks, registry)
     # From here on torch is needed, which costs seconds to import.
     from ddrank_core.engine.device import resolve
     from ddrank_core.report import folder as run_folder
 
-    prepared = _prepared(settings, str(config), registry, resolve(device))
+    make = None if executor == "local" else _on_ray(address, asked, device)
+    # On a cluster this process trains nothing, and leaves the GPUs to the workers.
+    here = resolve(device if make is None else "cpu")
+    prepared = _prepared(settings, str(config), registry, here, elsewhere=make is not None)
     run_folder.prepare(folder, settings)
+    # Not before: torch swallows an exception that comes while it is imported, and nothing is lost yet.
+    end_on_sigterm()
+    how = How(asked=asked, make=make, registry=registry, sinks=opened)
     if not settings.students:
-        _evaluate(prepared[0], registry, folder, asked)
+        report = _evaluate(prepared[0], how, folder)
         click.echo(f"\nrecord and pictures: {folder}")
+        say_failed([report])
         return
-    _evaluate_students(prepared, settings, registry, folder, asked)
+    _evaluate_students(prepared, settings, how, folder)
 
 
 def _prepared(
-    settings: RunConfig, where: str, registry: Registry, device: torch.device
+    settings: RunConfig, where: str, registry: Registry, device: torch.device, elsewhere: bool
 ) -> tuple[Prepared, ...]:
     """Prepare the run of every student before the first is trained; the data set is loaded once."""
     from ddrank_core.engine.prepare import prepare
     from ddrank_core.report.students import as_single
 
     if not settings.students:
-        return (prepare(settings, where, registry, device),)
+        return (prepare(settings, where, registry, device, elsewhere=elsewhere),)
     real, prepared = None, []
     for index in range(len(settings.students)):
         named = f"{where}: students[{index}]"
-        prepared.append(prepare(as_single(settings, index), named, registry, device, real))
+        prepared.append(prepare(as_single(settings, index), named, registry, device, real, elsewhere))
         real = prepared[0].real
     return tuple(prepared)
 
 
-def _evaluate_students(
-    prepared: tuple[Prepared, ...],
-    settings: RunConfig,
-    registry: Registry,
-    folder: Path,
-    asked: Asked,
-) -> None:
+def _evaluate_students(prepared: tuple[Prepared, ...], settings: RunConfig, how: How, folder: Path) -> None:
     from ddrank_core.report import folder as run_folder
     from ddrank_core.report.students import folder_name, students_summary, write_students
 
@@ -108,41 +127,30 @@ def _evaluate_students(
     for index, one in enumerate(prepared):
         own = folder / folder_name(index, one.config.student)
         run_folder.prepare(own, one.config)
-        reports.append(_evaluate(one, registry, own, asked))
+        reports.append(_evaluate(one, how, own))
         click.echo()
     write_students(settings, reports, folder)
     click.echo(students_summary(settings.name, reports, sys.stdout.encoding or "utf-8"), nl=False)
     click.echo(f"\nrecords and pictures: {folder}")
+    say_failed(reports)
 
 
-def _evaluate(prepared: Prepared, registry: Registry, folder: Path, asked: Asked) -> RunReport:
-    from ddrank_core.engine.run import execute
-    from ddrank_core.engine.workers import count_workers
-    from ddrank_core.events import RunFailed, RunFinished
+def _evaluate(prepared: Prepared, how: How, folder: Path) -> RunReport:
+    from ddrank_core.events import RunFinished
     from ddrank_core.report.console import summary
     from ddrank_core.report.folder import discard
-    from ddrank_core.store import TrialStore, cache_folder
 
-    emit, settings = _emitter(registry), prepared.config
-    clock = time.perf_counter()
+    settings, clock = prepared.config, time.perf_counter()
+    emit = Emitter(how)
     try:
-        with closing(TrialStore(cache_folder())) as store:
-            workers = count_workers(asked.workers, prepared.device, prepared.step_activations)
-            if (asked.workers or 1) > workers:
-                raise ConfigError(
-                    f"--workers {asked.workers}: several processes train only on the CPU of a Linux "
-                    "machine without a GPU; leave it out"
-                )
-            outcome = execute(prepared, store, emit, workers, asked.cohort, asked.compile)
-        report = _report(outcome, settings)
-        _write(report, prepared, folder)
+        outcome = executed(prepared, how, emit, folder)
+        report = report_of(outcome, settings)
+        written = _write(report, prepared, folder)
     except BaseException as error:
-        why = "interrupted" if isinstance(error, KeyboardInterrupt) else one_line(error)
-        event = RunFailed(name=settings.name, error=why, seconds=time.perf_counter() - clock)
-        emit("ddrank_run_failed", event)
+        emit.failed(settings.name, error, time.perf_counter() - clock)
         discard(folder)
-        if isinstance(error, KeyboardInterrupt):
-            raise Interrupted("interrupted; finished trials are kept, the same command goes on") from None
+        if (asked := asked_to_end(error)) is not None:
+            raise interrupted(asked, emit) from None
         raise
     finished = RunFinished(
         name=settings.name,
@@ -153,43 +161,28 @@ def _evaluate(prepared: Prepared, registry: Registry, folder: Path, asked: Asked
     )
     emit("ddrank_run_finished", finished)
     click.echo(summary(report, sys.stdout.encoding or "utf-8"), nl=False)
+    if not written:
+        click.echo("\nnothing was left to train: the record is the one that was there")
     return report
 
 
-def _emitter(registry: Registry) -> Emit:
-    from ddrank_core.cli.problems import warn
+def _on_ray(address: str | None, asked: Asked, device: str) -> MakeExecutor:
+    from ddrank_core.engine.executors.ray import on_ray
 
-    def emit(hook: str, event: object) -> None:
-        warn(str(fault) for fault in registry.host.notify(hook, event))
-
-    return emit
-
-
-def _report(outcome: Outcome, settings: RunConfig) -> RunReport:
-    from ddrank_core.cli.versions import versions
-    from ddrank_core.report import record
-
-    return record.RunReport(
-        config=settings,
-        device=outcome.device,
-        precision=settings.precision,
-        scores=outcome.scores,
-        arms=outcome.arms,
-        trials=outcome.trials,
-        protocol=outcome.protocol,
-        components=record.components_of(settings),
-        versions=versions(),
-        data=outcome.data,
-        teachers=outcome.teachers,
-        notes=outcome.notes,
-        started=outcome.started,
-        seconds=outcome.seconds,
-    )
+    if device not in ("auto", "cpu", "cuda"):
+        raise ConfigError(
+            f"--device {device}: a Ray cluster gives out its GPUs itself; use auto, cpu or cuda"
+        )
+    return on_ray(address, asked.workers, device)  # type: ignore[arg-type]
 
 
-def _write(report: RunReport, prepared: Prepared, folder: Path) -> None:
+def _write(report: RunReport, prepared: Prepared, folder: Path) -> bool:
+    """Write the run folder; return whether there was anything new to write."""
     from ddrank_core.engine.prepared import unit_images
-    from ddrank_core.report.folder import write
+    from ddrank_core.report.folder import is_there, write
 
+    if is_there(report, folder):
+        return False
     images, labels = unit_images(prepared).numpy(), prepared.distilled.labels.numpy()
     write(report, images, labels, prepared.real.class_names, folder)
+    return True

@@ -26,7 +26,7 @@ PLACE: Mapping[str, tuple[str, ...]] = {
     "schedule": ("recipe", "schedule"),
     "protocol": ("protocol",),
 }
-"""Kind -> where it stands in a config."""
+"""Kind -> where it stands in a config; a sink stands on the command line."""
 
 WIDTH = 100
 
@@ -138,15 +138,26 @@ def _file(component: type) -> str:
 def example(kind: str, name: str, component: type, preset: Mapping[str, Any] | None = None) -> str:
     """Return a piece of a config that chooses the component, with every parameter at its default.
 
-    What a short name's `preset` sets is left to the name.
+    What a short name's `preset` sets is left to the name. Of a sink it is a command, as no config has one.
     """
     import yaml
 
     from ddrank_core.spec import parameters_of
 
     fields = [field for field in parameters_of(component) if field.name not in (preset or {})]
-    value: Any = {"use": name, **{field.name: _default_value(field) for field in fields}}
+    values = {field.name: _default_value(field) for field in fields}
+    if kind == "sink":
+        return _command(name, values)
+    value: Any = {"use": name, **values}
     for step in reversed(PLACE[kind]):
         value = {step: value}
     text: str = yaml.safe_dump(value, sort_keys=False, default_flow_style=None, width=WIDTH)
     return text.rstrip()
+
+
+def _command(name: str, values: Mapping[str, Any]) -> str:
+    """Return how `ddrank run` chooses a sink."""
+    import shlex
+
+    pairs = ",".join(f"{field}={_flow(value)}" for field, value in values.items())
+    return f"ddrank run CONFIG --sink {shlex.quote(f'{name}:{pairs}' if pairs else name)}"

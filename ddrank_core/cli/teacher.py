@@ -45,7 +45,8 @@ def train(
     """Train the network of CONFIG on its whole real training set, with hard labels, and test it.
 
     The weights go into one .safetensors file, which a run config names as a teacher's checkpoint. The same
-    training is done once: it is kept in the cache, for runs too. One that is interrupted starts anew.
+    training is done once: it is kept in the cache, for runs too. One that is interrupted goes on from about
+    a minute before.
     """
     from ddrank_core.cli.problems import warn
     from ddrank_core.config import load_teacher
@@ -91,7 +92,7 @@ def _train(
     force: bool,
 ) -> KeptTeacher:
     # From here on torch is needed, which costs seconds to import.
-    from ddrank_core.cli.run import Interrupted
+    from ddrank_core.cli.evaluation import Interrupted
     from ddrank_core.engine.device import resolve
     from ddrank_core.engine.teacher_training import train_teacher
     from ddrank_core.errors import one_line
@@ -108,7 +109,7 @@ def _train(
         failed = RunFailed(name=settings.name, error=why, seconds=time.perf_counter() - clock)
         emit("ddrank_run_failed", failed)
         if stopped:
-            raise Interrupted("interrupted; the training is not kept, the same command starts anew") from None
+            raise Interrupted("interrupted; the same command goes on from about a minute before") from None
         raise
     finished = RunFinished(
         name=settings.name, folder=path.parent, scores={}, arms={}, seconds=time.perf_counter() - clock

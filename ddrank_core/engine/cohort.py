@@ -18,6 +18,7 @@ from ddrank_core.engine.plan import Training, replays_views
 from ddrank_core.engine.stack import Stack, Vmapped
 from ddrank_core.engine.stacked_optimizers import StackedOptimizer, stacked_optimizer
 from ddrank_core.engine.train import DIVERGENCE_CHECK_EPOCHS, Setting, widened
+from ddrank_core.engine.unfinished import Generators, InPlace, Keeping, Part
 from ddrank_core.protocols import Loss
 from ddrank_core.types import Targets
 
@@ -44,6 +45,7 @@ def train_cohort(
     after_epoch: Callable[[int], None],
     folded: bool = False,
     capture: Capture | None = None,
+    keeping: Keeping | None = None,
 ) -> list[bool]:
     """Train T networks in place, each on its own data, rate and seed; return which stayed finite.
 
@@ -55,7 +57,7 @@ def train_cohort(
     Trials of one seed and the same data (they differ in their rate) share their views, and their teachers'
     labels. Nothing in an epoch waits for the device. With a `capture`, the steps are recorded and replayed,
     to the last bit the same; where that turns out to be impossible, `capture` says why, and the training
-    goes on without.
+    goes on without. `keeping` is as for `train`.
 
     Raises:
         ValueError: if the trials are not of one kind.
@@ -66,7 +68,7 @@ def train_cohort(
     stack = Stack(networks)
     try:
         with _silent_fallbacks():
-            return _train(stack, data, training, rates, seeds, setting, after_epoch, folded, capture)
+            return _train(stack, data, training, rates, seeds, setting, after_epoch, folded, capture, keeping)
     finally:
         stack.release()
 
@@ -81,6 +83,7 @@ def _train(
     after_epoch: Callable[[int], None],
     folded: bool,
     capture: Capture | None,
+    keeping: Keeping | None,
 ) -> list[bool]:
     import torch
 
@@ -90,14 +93,30 @@ def _train(
     step = _Step(Folded(stack) if folded else Vmapped(stack), optimizer, training, setting, finite)
     shown = Shown(data, training, seeds, setting)
     captures = capture is not None and capture.failed is None and not replays_views(training)
-    epochs = _captured(step, shown, capture) if captures and capture is not None else _uncaptured(step, shown)
+    done = 0
+    if keeping is not None:
+        parts: dict[str, Part] = {
+            # All in place: a recording, made later, works on this very memory.
+            "networks": InPlace([*stack.parameters.values(), *stack.buffers.values()]),
+            "optimizer": InPlace(optimizer.remembered()),
+            "finite": InPlace([finite]),
+            "draws": Generators([*shown.generators, *shown.host_generators]),
+        }
+        done = keeping.begin("folded" if folded else "vmap", training.epochs, setting.device, parts)
+    epochs = (
+        _captured(step, shown, capture, done)
+        if captures and capture is not None
+        else _uncaptured(step, shown, done)
+    )
     with closing(epochs):
-        for epoch in range(training.epochs):
+        for epoch in range(done, training.epochs):
             optimizer.set_rates(rates[epoch])
             next(epochs)
             if (epoch + 1) % DIVERGENCE_CHECK_EPOCHS == 0 and not finite.any().item():
                 break
             after_epoch(epoch + 1)
+            if keeping is not None:
+                keeping.epoch_ended(epoch + 1)
     found: list[bool] = finite.tolist()
     return found
 
@@ -119,20 +138,20 @@ class _Step:
         self.finite.logical_and_(losses.isfinite())
 
 
-def _uncaptured(step: _Step, shown: Shown) -> Generator[None]:
-    """Train for an epoch at each turn."""
-    for batches in shown.epochs():
+def _uncaptured(step: _Step, shown: Shown, done: int) -> Generator[None]:
+    """Train for an epoch at each turn, after those that are `done`."""
+    for batches in shown.epochs(done):
         for batch in batches:
             step(batch)
         yield
 
 
-def _captured(step: _Step, shown: Shown, capture: Capture) -> Generator[None]:
-    """Train for an epoch at each turn, by replaying steps as far as they can be recorded."""
+def _captured(step: _Step, shown: Shown, capture: Capture, done: int) -> Generator[None]:
+    """Train for an epoch at each turn, after those `done`, by replaying steps as far as can be recorded."""
     import torch
 
     with closing(_Recorded(step, shown, capture)) as recorded:
-        for order in shown.orders():
+        for order in shown.orders(done):
             for part in torch.split(order, step.training.batch_size * STEPS_AT_ONCE, dim=1):
                 recorded.steps(part)
             recorded.turn()

@@ -37,24 +37,24 @@ class Shown:
         self._draws = [randomness(seed, setting.device) for seed in self._seeds]
         self._where = torch.tensor(places, device=setting.device)
 
-    def epochs(self) -> Iterator[Iterator[Batch]]:
-        """Yield the batches of every epoch."""
+    def epochs(self, done: int = 0) -> Iterator[Iterator[Batch]]:
+        """Yield the batches of every epoch that is not `done`."""
         if not replays_views(self._training):
-            yield from (self.batches(order) for order in self.orders())
+            yield from (self.batches(order) for order in self.orders(done))
             return
         streams = [
-            epoch_views(data, self._training, seed, self._setting)
-            for data, seed in zip(self._data, self._seeds, strict=True)
+            epoch_views(data, self._training, seed, self._setting, draws, done)
+            for data, seed, draws in zip(self._data, self._seeds, self._draws, strict=True)
         ]
         for epoch in zip(*streams, strict=True):
             yield (self._batch(views) for views in zip(*epoch, strict=True))
 
-    def orders(self) -> Iterator[Tensor]:
-        """Yield the order of every epoch's images, int64 [S, N] on the device."""
+    def orders(self, done: int = 0) -> Iterator[Tensor]:
+        """Yield the order of the images of every epoch that is not `done`, int64 [S, N] on the device."""
         import torch
 
         streams = [
-            orders(len(data), self._training.epochs, seed, self._setting.device)
+            orders(len(data), self._training.epochs, seed, self._setting.device, done)
             for data, seed in zip(self._data, self._seeds, strict=True)
         ]
         for order in zip(*streams, strict=True):
@@ -82,9 +82,14 @@ class Shown:
         """Return the device's generators that views draw from."""
         return [draws.device for draws in self._draws]
 
+    @property
+    def host_generators(self) -> list[Generator]:
+        """Return the host's generators that views draw from."""
+        return [draws.host for draws in self._draws]
+
     def host_states(self) -> list[Tensor]:
         """Return the states of the host's generators."""
-        return [draws.host.get_state() for draws in self._draws]
+        return [generator.get_state() for generator in self.host_generators]
 
     def _batch(self, views: Sequence[View]) -> Batch:
         return batch(views, self._where, self._training, self._setting)

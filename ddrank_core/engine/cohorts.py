@@ -4,32 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 import attrs
 
 from ddrank_core.engine.capture import CudaGraphs
 from ddrank_core.engine.cohort_probe import Probe, probe, try_capture
+from ddrank_core.engine.memory import cohort_fit
 from ddrank_core.engine.plan import Arm, Trial, replays_views
 from ddrank_core.engine.train import build
 from ddrank_core.engine.trial import Trainer
 
-if TYPE_CHECKING:
-    import torch
-
-_MEMORY_SHARE = 0.6
-"""The share of a GPU's free memory that a cohort may take."""
-_BYTES_PER_WEIGHT = 4 * 5
-"""A weight, its gradient, up to two moments of the optimiser, and the last epoch's copy."""
-_BYTES_PER_ACTIVATION = 4 * 4
-"""Forward, its gradient, and the algorithms' own memory."""
 MOST = 256
 """More trials than any arm has; a bound for the kernels' sizes."""
 
 
 @attrs.define(eq=False)
 class Cohorts:
-    """Splits an arm's trials into cohorts; each kind of training is tried once, on throwaway networks."""
+    """Says how many of an arm's trials are trained at once, and how.
+
+    Each kind of training is tried once, on throwaway networks.
+    """
 
     trainer: Trainer
     asked: int | None
@@ -39,11 +33,14 @@ class Cohorts:
     probes: dict[str, Probe] = attrs.field(factory=dict)
     """Arm -> whether its trials can be trained at once."""
 
+    def most(self, arm: Arm, trial: Trial) -> int:
+        """Return how many trials like this one are trained at once."""
+        size = self._size()
+        return 1 if size > 1 and self.probe(arm, trial).reason is not None else size
+
     def split(self, arm: Arm, trials: Sequence[Trial]) -> list[Sequence[Trial]]:
         """Return the trials in groups that are trained at once, in their order."""
-        size = self._size() if len(trials) > 1 else 1
-        if size > 1 and self.probe(arm, trials[0]).reason is not None:
-            size = 1
+        size = self.most(arm, trials[0]) if len(trials) > 1 else 1
         return [trials[start : start + size] for start in range(0, len(trials), size)]
 
     def probe(self, arm: Arm, trial: Trial) -> Probe:
@@ -87,19 +84,7 @@ class Cohorts:
         # images, 0.8 for ConvNet-3 of width 128 on 32x32 ones; and worker processes keep every bit.
         if self.asked is not None or device.type != "cuda":
             return self.asked or 1
-        return min(MOST, self._fit(device))
-
-    def _fit(self, device: torch.device) -> int:
-        import torch
-
-        prepared = self.trainer.prepared
-        student, real = prepared.config.student.component, prepared.real
-        network = build(student, real.num_classes, real.image_shape, 0)
-        weights = sum(tensor.numel() for tensor in network.state_dict().values())
-        needed = weights * _BYTES_PER_WEIGHT + prepared.step_activations * _BYTES_PER_ACTIVATION
-        free, _ = torch.cuda.mem_get_info(device)
-        fit: int = int(free * _MEMORY_SHARE) // max(1, needed)
-        return max(1, fit)
+        return min(MOST, cohort_fit(self.trainer.prepared))
 
 
 def _by_reason(found: Mapping[str, str | None]) -> dict[str, str]:

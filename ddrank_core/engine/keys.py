@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from copy import copy
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -26,10 +27,20 @@ if TYPE_CHECKING:
 
 
 class TrainingKeys:
-    """The digests of trainings on one data set, under one config."""
+    """The digests of trainings on one data set, under one config.
 
-    def __init__(self, real: RealData, config: RunConfig | TeacherConfig, place: torch.device) -> None:
-        self._real, self._precision, self._device = real, config.precision, place
+    `kind` is what of the device can change a result's bits; where it is None, that of `place` as it is when a
+    digest is asked for.
+    """
+
+    def __init__(
+        self,
+        real: RealData,
+        config: RunConfig | TeacherConfig,
+        place: torch.device,
+        kind: str | None = None,
+    ) -> None:
+        self._real, self._precision, self._device, self._kind = real, config.precision, place, kind
         self._whitening = None if config.whitening is None else config.whitening.eps
         self.train = real_digest(real, "train")
         """Stands for the real training images and labels: SHA-256 of them, or the data set's own digest."""
@@ -37,11 +48,11 @@ class TrainingKeys:
 
     def of_teacher(self, network: Chosen[Any], training: Training, rate: float, seed: int) -> str:
         """Return the SHA-256 of everything that determines a teacher that is trained here."""
-        return self._digest(network, training, rate, seed, data=self.train)
+        return digest_of_content(self._content(network, training, rate, seed, data=self.train))
 
-    def _digest(
+    def _content(
         self, network: Chosen[Any], training: Training, rate: float, seed: int, **more: object
-    ) -> str:
+    ) -> dict[str, Any]:
         real = self._real
         chosen = (
             network,
@@ -51,12 +62,10 @@ class TrainingKeys:
             training.schedule,
             *training.augmentation,
         )
-        content = {
+        return {
             "engine": _engine_digest(),
-            "libraries": {
-                name: metadata.version(name) for name in ("torch", "torchvision", "timm", "kornia")
-            },
-            "device": device.kind(self._device),
+            "libraries": _libraries(),
+            "device": self._kind or device.kind(self._device),
             "precision": self._precision,
             "initial_weights": self._initial_weights(network),
             "components": [_without_given(c) for c in chosen],
@@ -69,7 +78,6 @@ class TrainingKeys:
             "seed": seed,
             **more,
         }
-        return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
     def _initial_weights(self, network: Chosen[Any]) -> str:
         """Return the SHA-256 of the network at one seed: pretrained weights and initialisation in one."""
@@ -84,8 +92,8 @@ class TrainingKeys:
 class Keys(TrainingKeys):
     """The digests of one run's trials and teachers."""
 
-    def __init__(self, prepared: Prepared) -> None:
-        super().__init__(prepared.real, prepared.config, prepared.device)
+    def __init__(self, prepared: Prepared, kind: str | None = None) -> None:
+        super().__init__(prepared.real, prepared.config, prepared.device, kind)
         self._prepared = prepared
         self._test_images = real_digest(prepared.real, "test images")
         distilled = prepared.distilled
@@ -93,19 +101,32 @@ class Keys(TrainingKeys):
         self._distilled = digest_of(working_images(prepared), distilled.labels, *soft)
         self._views = None if prepared.views is None else distilled_file.digest(prepared.views.path)
 
+    def on(self, kind: str) -> Keys:
+        """Return the same for another kind of device."""
+        found = copy(self)
+        found._kind = kind
+        return found
+
     def of_trial(self, arm: Arm, trial: Trial, teachers: tuple[ReadyTeacher, ...]) -> str:
         """Return the SHA-256 of everything that determines a trial's result, its arm's name excepted."""
-        training, share = arm.training, self._prepared.plan.validation_share
+        return digest_of_content(self.determinants(arm, trial, teachers))
+
+    def determinants(self, arm: Arm, trial: Trial, teachers: tuple[ReadyTeacher, ...]) -> dict[str, Any]:
+        """Return everything that determines a trial's result, as values that JSON can hold as text."""
+        training, plan = arm.training, self._prepared.plan
+        share, validated = plan.validation_share, plan.chooses_by_validation(arm, trial)
         config = self._prepared.config
         whole = training.source == "full" and trial.phase == "final"
-        return self._digest(
+        return self._content(
             config.student,
             training,
             trial.learning_rate,
             trial.seed,
             data=self._data(training, trial),
             teachers=self._asked(teachers) if asks_teachers(training) else [],
-            validation=[share, config.seed, self.train] if share and not whole else None,
+            # Whether it was validated too: only then does it have an accuracy to choose by.
+            validation=[share, config.seed, self.train, validated] if share and not whole else None,
+            protocol=[config.protocol.use, config.protocol.component.version],
             test=[self._test_images, *map(_without_given, config.validation.augmentation)],
             chosen_by_test=self._chosen_by_test(training),
         )
@@ -144,8 +165,19 @@ class Keys(TrainingKeys):
         return [epochs, real_digest(self._prepared.real, "test labels")] if epochs else None
 
 
+def digest_of_content(content: object) -> str:
+    """Return the SHA-256 of what determines a training."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
 def _without_given(chosen: Chosen[Any]) -> dict[str, Any]:
     return {name: value for name, value in provenance(chosen).items() if name != "given"}
+
+
+@cache
+def _libraries() -> dict[str, str]:
+    """Return the versions of the libraries that trials compute with; read once, as it takes milliseconds."""
+    return {name: metadata.version(name) for name in ("torch", "torchvision", "timm", "kornia")}
 
 
 @cache

@@ -115,6 +115,11 @@ class Plan:
         """Return whether the arm's rate is searched on less data than its final trials get."""
         return arm.training.source == "full" and self.validation_share > 0 and len(arm.candidates) > 1
 
+    def chooses_by_validation(self, arm: Arm, trial: Trial) -> bool:
+        """Return whether a choice still hangs on this trial; final trials of a searched arm are chosen."""
+        after_search = self.searches_apart(arm) and trial.phase == "final"
+        return self.validation_share > 0 and len(arm.candidates) > 1 and not after_search
+
     def first_trials(self, arm: Arm, rung: Rung, rates: Sequence[float]) -> tuple[Trial, ...]:
         """Return the arm's trials of a rung, at the rates that are left."""
         phase: Phase = "search" if self.searches_apart(arm) else "final"

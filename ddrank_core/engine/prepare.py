@@ -1,6 +1,7 @@
-"""Everything that can be found wrong before the first training: data, plan, networks, a rehearsal.
+"""Everything that can be found wrong without a training step: data, plan, networks, teachers.
 
-`ddrank check` stops here; `ddrank run` goes on from here. Nothing is written.
+Every command that works with a config begins here. `ddrank check` rehearses a step of every arm besides, and
+so does a run before it trains anything. Nothing is written.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from ddrank_core.engine import whitening
 from ddrank_core.engine.images import WorkingSpace, normaliser
 from ddrank_core.engine.plan import Plan, Training, asks_teachers, full_training, make_plan
 from ddrank_core.engine.prepared import Prepared, real_digest, split_training_set
-from ddrank_core.engine.rehearse import fault, rehearse
+from ddrank_core.engine.rehearse import fault, step_activations
 from ddrank_core.engine.teacher_check import check_teachers
 from ddrank_core.errors import ConfigError, DataError
 from ddrank_core.registry import Registry
@@ -39,15 +40,17 @@ def prepare(
     registry: Registry,
     device: torch.device,
     real: RealData | None = None,
+    elsewhere: bool = False,
 ) -> Prepared:
-    """Load the data and check it all together, up to one rehearsed step of every arm.
+    """Load the data and check it all together, up to the student's answer to an image.
 
-    `real` is the config's data set where it has been loaded before.
+    `real` is the config's data set where it has been loaded before. `elsewhere` says that trials are trained
+    on other devices than this one.
 
     Raises:
         DDRankError: one line that names the file and the field.
     """
-    if config.precision != "fp32" and device.type != "cuda":
+    if config.precision != "fp32" and device.type != "cuda" and not elsewhere:
         raise ConfigError(
             f"{where}: precision: {config.precision} needs a CUDA device, and this run is on {device}; "
             "use fp32"
@@ -83,7 +86,7 @@ def prepare(
     )
     _check_split(prepared)
     _check_random(prepared)
-    prepared = attrs.evolve(prepared, step_activations=rehearse(prepared))
+    prepared = attrs.evolve(prepared, step_activations=step_activations(prepared))
     if any(asks_teachers(arm.training) for arm in plan.trained):
         prepared = attrs.evolve(prepared, teacher_checks=check_teachers(prepared))
     return prepared

@@ -77,6 +77,10 @@ def notes(
         found.append(f"The chosen learning rate is at an end of the grid for {', '.join(at_end)}.")
     if diverged := sum(trial.diverged for trial in trials):
         found.append(f"{diverged} of {len(trials)} trials diverged; none of them is in a mean.")
+    if failed := [trial for trial in trials if trial.error is not None]:
+        found.append(
+            f"{len(failed)} of {len(trials)} trials failed, the first so: {str(failed[0].error).rstrip('.')}."
+        )
     if reused := sum(trial.reused for trial in trials):
         found.append(f"{reused} of {len(trials)} trials were read back from the store of finished trials.")
     return tuple(found)

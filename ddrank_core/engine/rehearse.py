@@ -1,8 +1,8 @@
-"""One real training step of every arm before the first training, on throwaway networks."""
+"""How large a run's steps are, and one of every arm before the first training, on throwaway networks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -21,34 +21,51 @@ if TYPE_CHECKING:
     import torch
 
 
-def rehearse(prepared: Prepared) -> int:
+def step_activations(prepared: Prepared) -> int:
+    """Return the activations of the largest step that the run will do, student forward.
+
+    Found by a forward pass alone, which costs a run that has nothing to train next to nothing.
+
+    Raises:
+        ConfigError: one line that names the config's field.
+    """
+    import torch
+
+    trainings = [arm.training for arm in prepared.plan.trained]
+    counts = {_few(prepared, training) for training in trainings}
+    with torch.no_grad():
+        per_image = {count: _activations_per_image(prepared, count) for count in counts}
+    return max(
+        per_image[_few(prepared, training)] * _largest_part(prepared, training) for training in trainings
+    )
+
+
+def _activations_per_image(prepared: Prepared, count: int) -> int:
+    built = _built(prepared, prepared.config.student, "student")
+    with counting(built) as activations:
+        _logits(prepared, built, _images(prepared, count), "student", _setting(prepared))
+    return sum(activations) // count
+
+
+def rehearse_training(prepared: Prepared) -> None:
     """Do one real training step of every arm, and of teachers to be trained, on throwaway networks.
 
-    Returns the activations of the largest step that the run will do, student forward.
+    To be called before the first training. Nothing is written, and random generators are left as they were.
 
     Raises:
         ConfigError: one line that names the config's field.
     """
     config = prepared.config
-    setting = Setting(
-        device=prepared.device,
-        precision=config.precision,
-        space=prepared.space,
-        teachers=asker(
-            tuple(_teacher_network(prepared, teacher, i) for i, teacher in enumerate(config.teachers))
-        ),
-    )
-    largest = max(
+    teachers = [_teacher_network(prepared, teacher, i) for i, teacher in enumerate(config.teachers)]
+    setting = _setting(prepared, teachers)
+    for arm in prepared.plan.trained:
         _rehearse_arm(prepared, config.student, "student", arm.name, arm.training, setting)
-        for arm in prepared.plan.trained
-    )
     if prepared.teacher_training is None or not any(asks_teachers(a.training) for a in prepared.plan.trained):
-        return largest
+        return
     for index, teacher in enumerate(config.teachers):
         if teacher.is_trained_here:
             field = f"teachers[{index}]"
             _rehearse_arm(prepared, teacher.network, field, field, prepared.teacher_training, setting)
-    return largest
 
 
 def _rehearse_arm(
@@ -58,16 +75,13 @@ def _rehearse_arm(
     name: str,
     training: Training,
     setting: Setting,
-) -> int:
-    """Return the activations of one step at the training's batch size."""
+) -> None:
     import torch
 
-    real, where = prepared.real, prepared.where
-    with fault(f"{where}: {field}"):
-        built = build(network.component, real.num_classes, real.image_shape, 0).to(prepared.device).train()
-    few = working_images(prepared, first=1).to(prepared.device)
-    few = few.repeat(min(2, _smallest_batch(prepared, training)), 1, 1, 1)
-    count, classes = len(few), real.num_classes
+    where, classes = prepared.where, prepared.real.num_classes
+    built = _built(prepared, network, field)
+    few = _images(prepared, _few(prepared, training))
+    count = len(few)
     hard = torch.zeros(count, dtype=torch.int64, device=prepared.device)
     soft = torch.full((count, classes), 1 / classes, device=prepared.device)
     with fault(f"{where}: {name}: augmentation"):
@@ -80,13 +94,7 @@ def _rehearse_arm(
         kind = prepared.views.soft_kind if replayed and prepared.views else prepared.distilled.soft_kind
         view = View(images, hard, stored, kind, mixing, num_classes=classes)
         targets = training.labels.component(view, setting.teachers)
-    with fault(f"{where}: {field}"), torch.random.fork_rng(), autocast(setting):
-        with counting(built) as activations, _words_for_one_image(count):
-            logits = built(images)
-        if logits.shape != (count, classes):
-            raise ValueError(
-                f"gives logits of shape {list(logits.shape)} for {count} images, {classes} classes"
-            )
+    logits = _logits(prepared, built, images, field, setting)
     with fault(f"{where}: {name}: loss"):
         loss = training.loss.component(logits.float(), targets)
         if loss.ndim != 0 or not loss.requires_grad:
@@ -97,8 +105,54 @@ def _rehearse_arm(
         optimizer.step()
     with fault(f"{where}: {name}: schedule"):
         training.schedule.component.factor(0, training.epochs)
-    largest = min(training.micro_batch or training.batch_size, max(_set_sizes(prepared, training)))
-    return sum(activations) // count * largest
+
+
+def _setting(prepared: Prepared, teachers: Sequence[torch.nn.Module] = ()) -> Setting:
+    return Setting(
+        device=prepared.device,
+        precision=prepared.config.precision,
+        space=prepared.space,
+        teachers=asker(teachers),
+    )
+
+
+def _built(prepared: Prepared, network: Chosen[Architecture], field: str) -> torch.nn.Module:
+    real = prepared.real
+    with fault(f"{prepared.where}: {field}"):
+        built = build(network.component, real.num_classes, real.image_shape, 0)
+        return built.to(prepared.device).train()
+
+
+def _images(prepared: Prepared, count: int) -> torch.Tensor:
+    """Return the first distilled image `count` times, in the working space, on the device."""
+    return working_images(prepared, first=1).to(prepared.device).repeat(count, 1, 1, 1)
+
+
+def _few(prepared: Prepared, training: Training) -> int:
+    """Return with how many images a training is rehearsed: two, or one where its smallest batch has one."""
+    return min(2, _smallest_batch(prepared, training))
+
+
+def _largest_part(prepared: Prepared, training: Training) -> int:
+    """Return how many images pass through the network at once in a training's largest step."""
+    return min(training.micro_batch or training.batch_size, max(_set_sizes(prepared, training)))
+
+
+def _logits(
+    prepared: Prepared, network: torch.nn.Module, images: torch.Tensor, field: str, setting: Setting
+) -> torch.Tensor:
+    """Return the network's logits, float [B, K]; the generators are as before."""
+    import torch
+
+    count, classes = len(images), prepared.real.num_classes
+    with fault(f"{prepared.where}: {field}"), torch.random.fork_rng(), autocast(setting):
+        with _words_for_one_image(count):
+            logits: torch.Tensor = network(images)
+        if logits.shape != (count, classes):
+            raise ValueError(
+                f"gives logits of shape {list(logits.shape)} for {count} images, {classes} classes"
+            )
+    return logits
 
 
 @contextmanager

@@ -51,7 +51,7 @@ def score_all(config: RunConfig, arms: Mapping[str, ArmResult]) -> dict[str, Sco
 
 def _score(name: ScoreName, config: RunConfig, arms: Mapping[str, ArmResult]) -> ScoreResult:
     needed = [arms[arm] for arm in ARMS_OF[name]]
-    if reason := _divergence(needed):
+    if reason := _failures(needed) or _divergence(needed):
         return _undefined(name, reason)
     repeats = len(needed[-1].accuracies)
     paired = [
@@ -77,6 +77,11 @@ def _value(name: ScoreName, config: RunConfig, accuracy: Accuracies) -> float:
             augmented = accuracy["syn-aug"] - accuracy["rdm-aug"]
             plain = accuracy["syn-naug"] - accuracy["rdm-naug"]
             return augmentation_robust_score(augmented, plain, config.weights.ars)
+
+
+def _failures(arms: Sequence[ArmResult]) -> str | None:
+    lost = [f"{arm.failed} of {arm.name}" for arm in arms if arm.failed]
+    return f"trials failed: {', '.join(lost)}" if lost else None
 
 
 def _divergence(arms: Sequence[ArmResult]) -> str | None:
@@ -117,9 +122,10 @@ def ci95(std: float | None, n: int) -> float | None:
     """Return the half-width of the 95 % Student-t interval of a mean, None for a single value."""
     if std is None:
         return None
-    from scipy.stats import t
+    # scipy.stats takes half a second to import, for this one function.
+    from scipy.special import stdtrit
 
-    return float(t.ppf(0.975, n - 1)) * std / math.sqrt(n)
+    return float(stdtrit(n - 1, 0.975)) * std / math.sqrt(n)
 
 
 def summarise_arm(
@@ -128,8 +134,9 @@ def summarise_arm(
     learning_rates: Sequence[float | None],
     same_as: str | None = None,
     source: str | None = None,
+    failed: int = 0,
 ) -> ArmResult:
-    """Return an arm's result; None stands for a trial that diverged."""
+    """Return an arm's result; None stands for a trial that diverged, or for all where trials `failed`."""
     finite = [value for value in accuracies if value is not None]
     mean, std = mean_and_std(finite) if finite else (None, None)
     return ArmResult(
@@ -139,7 +146,8 @@ def summarise_arm(
         mean=mean,
         std=std,
         n=len(finite),
-        diverged=len(accuracies) - len(finite),
+        diverged=0 if failed else len(accuracies) - len(finite),
+        failed=failed,
         same_as=same_as,
         source=source,
     )

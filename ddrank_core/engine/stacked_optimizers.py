@@ -61,6 +61,10 @@ class StackedOptimizer:
         for weight in self.weights:
             weight.grad = None
 
+    def remembered(self) -> list[Tensor]:
+        """Return what it remembers from step to step, changed in place: all but the weights and the rates."""
+        raise NotImplementedError
+
     def _step(self, moved: list[int]) -> None:
         raise NotImplementedError
 
@@ -96,6 +100,10 @@ class _StackedSGD(StackedOptimizer):
         self._about = about
         self._velocities = [torch.zeros_like(w, requires_grad=False) for w in weights if about.momentum]
 
+    def remembered(self) -> list[Tensor]:
+        """Return the velocities."""
+        return self._velocities
+
     def _step(self, moved: list[int]) -> None:
         import torch
 
@@ -123,6 +131,10 @@ class _StackedAdam(StackedOptimizer):
         self._means = [torch.zeros_like(weight, requires_grad=False) for weight in weights]
         self._squares = [torch.zeros_like(weight, requires_grad=False) for weight in weights]
         self._steps = torch.zeros((), dtype=torch.float64, device=self.rates.device)
+
+    def remembered(self) -> list[Tensor]:
+        """Return both moments, and the count of steps."""
+        return [*self._means, *self._squares, self._steps]
 
     def _step(self, moved: list[int]) -> None:
         import torch

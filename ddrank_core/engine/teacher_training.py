@@ -20,6 +20,7 @@ from ddrank_core.engine.rehearse import counting, fault
 from ddrank_core.engine.seed import derive
 from ddrank_core.engine.teachers import from_cache
 from ddrank_core.engine.train import Setting, accuracy, build, predict, train
+from ddrank_core.engine.unfinished import Keeping, forget
 from ddrank_core.errors import ConfigError, DataError, DDRankError, RunFailed, one_line
 from ddrank_core.events import EpochFinished, RunStarted, TrialFinished
 from ddrank_core.registry import Registry
@@ -118,6 +119,7 @@ class _Teaching:
             return False
         self._train(self._training, missing, emit)
         save_checkpoint(self._network, cached)
+        forget((self._key,))
         return True
 
     def _train(self, training: Training, snapshots: dict[int, Path], emit: Emit) -> None:
@@ -125,19 +127,28 @@ class _Teaching:
         assert config.recipe is not None  # the training is made of it
         emit("ddrank_run_started", self._start(count * training.epochs))
 
-        def after(epoch: int) -> None:
+        def after(epoch: int, new: int = 1) -> None:
             if path := snapshots.get(epoch):
                 save_checkpoint(self._network, path, self._about(epoch, None))
-            event = EpochFinished(
-                training=config.network.use, epoch=epoch, epochs=training.epochs, work=float(count)
-            )
+            work = float(count * new)
+            event = EpochFinished(training=config.network.use, epoch=epoch, epochs=training.epochs, work=work)
             emit("ddrank_epoch_finished", event)
 
+        # Later than a snapshot that is missing, it could not be had any more.
+        latest = min(snapshots, default=None)
+        keeping = Keeping((self._key,), lambda epoch: after(epoch, new=epoch), latest=latest)
         data = self._images(self._real.train_images, self._real.train_labels)
         self._network.to(self._device)
         try:
             finite = train(
-                self._network, data, training, config.recipe.learning_rate, self._seed, self._setting(), after
+                self._network,
+                data,
+                training,
+                config.recipe.learning_rate,
+                self._seed,
+                self._setting(),
+                after,
+                keeping,
             )
         except DDRankError:
             raise
@@ -147,7 +158,7 @@ class _Teaching:
             raise RunFailed(
                 f"{self._where}: {config.network.use} diverged in training; lower recipe.learning_rate"
             )
-        emit("ddrank_trial_finished", self._finish(training, time.perf_counter() - clock))
+        emit("ddrank_trial_finished", self._finish(training, time.perf_counter() - clock + keeping.seconds))
 
     def _start(self, work: int) -> RunStarted:
         return RunStarted(

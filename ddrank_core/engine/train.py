@@ -14,6 +14,7 @@ from ddrank_core.engine.images import ImageSet, WorkingSpace
 from ddrank_core.engine.plan import Training, replays_views
 from ddrank_core.engine.replay import replayed
 from ddrank_core.engine.seed import derive, generator, randomness
+from ddrank_core.engine.unfinished import Generators, InPlace, Keeping, OfOptimizer, Part, global_generators
 from ddrank_core.protocols import Augmentation, Teachers
 from ddrank_core.structure import Chosen
 from ddrank_core.types import Mixing, Randomness, View
@@ -63,6 +64,7 @@ def train(
     seed: int,
     setting: Setting,
     after_epoch: Callable[[int], None],
+    keeping: Keeping | None = None,
 ) -> bool:
     """Train `network` in place on all of `data`; return whether it stayed finite.
 
@@ -72,13 +74,16 @@ def train(
 
     What a network draws in its forward pass (dropout) comes from torch's global generators, which are
     seeded from `seed` for the length of the training and put back afterwards.
+
+    With `keeping`, a long training goes on where an earlier process was killed, to the last bit the same;
+    `after_epoch` is then called for the epochs that are left.
     """
     import torch
 
     devices = [setting.device] if setting.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(derive(seed, "forward"))
-        return _train(network, data, training, learning_rate, seed, setting, after_epoch)
+        return _train(network, data, training, learning_rate, seed, setting, after_epoch, keeping)
 
 
 def _train(
@@ -89,13 +94,24 @@ def _train(
     seed: int,
     setting: Setting,
     after_epoch: Callable[[int], None],
+    keeping: Keeping | None,
 ) -> bool:
     import torch
 
     optimizer = training.optimizer.component.build(network.parameters(), base_rate)
     finite = torch.ones((), dtype=torch.bool, device=setting.device)
+    draws = randomness(seed, setting.device)
     network.train()
-    for epoch, views in enumerate(epoch_views(data, training, seed, setting)):
+    done = 0
+    if keeping is not None:
+        parts: dict[str, Part] = {
+            "network": InPlace([*network.parameters(), *network.buffers()]),
+            "optimizer": OfOptimizer(optimizer),
+            "finite": InPlace([finite]),
+            "draws": Generators([draws.device, draws.host, *global_generators(setting.device)]),
+        }
+        done = keeping.begin(f"alone, {setting.execution}", training.epochs, setting.device, parts)
+    for epoch, views in enumerate(epoch_views(data, training, seed, setting, draws, done), done):
         rate = base_rate * training.schedule.component.factor(epoch, training.epochs)
         for group in optimizer.param_groups:
             group["lr"] = rate
@@ -107,30 +123,47 @@ def _train(
         if (epoch + 1) % DIVERGENCE_CHECK_EPOCHS == 0 and not finite.item():
             return False
         after_epoch(epoch + 1)
+        if keeping is not None:
+            keeping.epoch_ended(epoch + 1)
     return bool(finite.item())
 
 
-def orders(count: int, epochs: int, seed: int, device: torch.device) -> Iterator[Tensor]:
-    """Yield a permutation of 0..count-1 per epoch, int64 on the device, drawn on the CPU in blocks."""
+def orders(count: int, epochs: int, seed: int, device: torch.device, done: int = 0) -> Iterator[Tensor]:
+    """Yield a permutation of 0..count-1 per epoch, int64 on the device, drawn on the CPU in blocks.
+
+    Those of epochs that are `done` are left out.
+    """
     import torch
 
     source = generator(derive(seed, "order"))
+    for _ in range(done):
+        torch.randperm(count, generator=source)
     block = max(1, _ORDERS_PER_DRAW // count)
-    for start in range(0, epochs, block):
+    for start in range(done, epochs, block):
         size = min(block, epochs - start)
         orders = torch.stack([torch.randperm(count, generator=source) for _ in range(size)])
         yield from orders.to(device, non_blocking=True)
 
 
-def epoch_views(data: ImageSet, training: Training, seed: int, setting: Setting) -> Iterator[Iterator[View]]:
-    """Yield, for each epoch, its batches as the network is to see them."""
+def epoch_views(
+    data: ImageSet,
+    training: Training,
+    seed: int,
+    setting: Setting,
+    draws: Randomness | None = None,
+    done: int = 0,
+) -> Iterator[Iterator[View]]:
+    """Yield, for each epoch that is not `done`, its batches as the network is to see them.
+
+    `draws` are the seed's, as those epochs left them.
+    """
     import torch
 
     if replays_views(training):
-        yield from (replayed(data, training, epoch) for epoch in range(training.epochs))
+        yield from (replayed(data, training, epoch) for epoch in range(done, training.epochs))
         return
-    draws = randomness(seed, setting.device)
-    for order in orders(len(data), training.epochs, seed, setting.device):
+    draws = draws or randomness(seed, setting.device)
+    for order in orders(len(data), training.epochs, seed, setting.device, done):
         yield (
             view(data, index, training, draws, setting) for index in torch.split(order, training.batch_size)
         )

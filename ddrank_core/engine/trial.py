@@ -1,9 +1,9 @@
-"""One trial from its seed to its result: trained, validated and, when it is chosen, tested."""
+"""One trial from its seed to its result: trained, validated and, where it may count, tested."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -12,18 +12,21 @@ from ddrank_core.engine.capture import Capture
 from ddrank_core.engine.cohort import train_cohort
 from ddrank_core.engine.execution import Execution, Resident
 from ddrank_core.engine.material import Material
-from ddrank_core.engine.plan import Arm, Training, Trial
+from ddrank_core.engine.plan import Arm, Trial
 from ddrank_core.engine.prepared import Prepared
 from ddrank_core.engine.teachers import asker
 from ddrank_core.engine.train import Setting, accuracy, build, predict, train
+from ddrank_core.engine.unfinished import Keeping
+from ddrank_core.engine.watch import Counted, Watch, keeping_of, words
 from ddrank_core.errors import DDRankError, RunFailed, one_line
-from ddrank_core.events import EpochFinished
 from ddrank_core.results import TrialResult
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-OnEpoch = Callable[[EpochFinished], None]
+    from ddrank_core.events import EpochFinished
+
+OnEpoch = Callable[["EpochFinished"], None]
 
 _FORWARD_SHARE = 1 / 3
 """A forward pass is about a third of a training step's work."""
@@ -39,9 +42,8 @@ class Done:
     trial: Trial
     result: TrialResult
     predictions: Tensor | None
-    """int64 [N_test] on the CPU; None until the test set is due, empty if a logit was not finite."""
-    weights: Mapping[str, Tensor] | None
-    """The last epoch's, kept on the CPU until the arm's learning rate is chosen."""
+    """int64 [N_test] on the CPU; None of a trial that only serves a search or diverged, empty if a logit of
+    the test was not finite."""
     reported_work: float = 0.0
     """What the events of its epochs have added up to."""
 
@@ -63,6 +65,8 @@ class Trainer:
         self._resident: Resident | None = None
         self.fitting: dict[str, tuple[int, int]] = {}
         """Arm -> how many trials at once were tried, and how many the device's memory holds."""
+        self.unkept: str | None = None
+        """Why a training's state could not be kept, if that happened."""
 
     def use_teachers(self, teachers: Sequence[nn.Module]) -> None:
         """Ask these networks from now on, wherever labels need a teacher."""
@@ -72,14 +76,17 @@ class Trainer:
         """Run students that are trained alone in this way from now on."""
         self.setting, self._resident = attrs.evolve(self.setting, execution=execution), None
 
-    def train(self, arm: Arm, trial: Trial, on_epoch: OnEpoch) -> Done:
-        """Train a trial; test it too where it is known to be chosen.
+    def train(self, arm: Arm, trial: Trial, on_epoch: OnEpoch, key: str | None = None) -> Done:
+        """Train a trial; let it predict the test set too where it may count.
+
+        With a `key`, the digest of all that determines it, a long one goes on where an earlier process was
+        killed. What is kept for that stays until `unfinished.forget` removes it.
 
         Raises:
             RunFailed: one line that names the trial, if a component fails.
         """
         try:
-            return self._train(arm, trial, on_epoch)
+            return self._train(arm, trial, on_epoch, key)
         except DDRankError:
             raise
         except Exception as error:  # the plugin boundary: components run in here
@@ -99,43 +106,51 @@ class Trainer:
         folded: bool,
         on_epoch: OnEpoch,
         capture: Capture | None = None,
+        keys: Sequence[str] = (),
     ) -> list[Done]:
         """Train trials of an arm at once; where the device's memory does not hold them, half as many.
 
-        What fits is remembered for the arm's other trials.
+        What fits is remembered for the arm's other trials. `keys`, one for each trial, are as for `train`.
 
         Raises:
             RunFailed: one line that names the first trial, if a component fails.
         """
-        return self._train_in_parts(arm, trials, folded, _Counted(on_epoch), capture)
+        return self._train_in_parts(arm, trials, folded, Counted(on_epoch), capture, keys)
 
     def memory_notes(self) -> tuple[str, ...]:
-        """Return which cohorts were too large for the device, one sentence each."""
-        return tuple(
+        """Return what there was no room for, on the device and on the disk, one sentence each."""
+        found = [
             f"Of {arm}, {tried} trials at once did not fit the device's memory; {fit} were trained at once."
             for arm, (tried, fit) in self.fitting.items()
-        )
+        ]
+        if self.unkept is not None:
+            found.append(f"Trainings under way could not be kept, to go on from later: {self.unkept}.")
+        return tuple(found)
 
     def _train_in_parts(
         self,
         arm: Arm,
         trials: Sequence[Trial],
         folded: bool,
-        on_epoch: _Counted,
+        on_epoch: Counted,
         capture: Capture | None,
+        keys: Sequence[str],
     ) -> list[Done]:
         import torch
 
         tried, most = self.fitting.get(arm.name, (len(trials), len(trials)))
         before = on_epoch.done
         if len(trials) > most:
-            parts = (trials[start : start + most] for start in range(0, len(trials), most))
-            found = (self._train_in_parts(arm, part, folded, on_epoch, capture) for part in parts)
+            parts = [slice(start, start + most) for start in range(0, len(trials), most)]
+            found = (
+                self._train_in_parts(arm, trials[part], folded, on_epoch, capture, keys[part])
+                for part in parts
+            )
             return [done for dones in found for done in dones]
         if len(trials) == 1:
-            return [self.train(arm, trials[0], on_epoch)]
+            return [self.train(arm, trials[0], on_epoch, *keys)]
         try:
-            return self._train_together(arm, trials, folded, on_epoch, capture)
+            return self._train_together(arm, trials, folded, on_epoch, capture, keys)
         except torch.OutOfMemoryError:
             self.fitting[arm.name] = tried, -(-len(trials) // 2)
         except DDRankError:
@@ -145,7 +160,7 @@ class Trainer:
         # Outside the handler: what the failed attempt held is free by now.
         torch.cuda.empty_cache()
         on_epoch.done = before
-        return self._train_in_parts(arm, trials, folded, on_epoch, capture)
+        return self._train_in_parts(arm, trials, folded, on_epoch, capture, keys)
 
     def _train_together(
         self,
@@ -154,6 +169,7 @@ class Trainer:
         folded: bool,
         on_epoch: OnEpoch,
         capture: Capture | None,
+        keys: Sequence[str],
     ) -> list[Done]:
         clock = time.perf_counter()
         training, teachers = arm.training, self.setting.teachers
@@ -163,7 +179,7 @@ class Trainer:
         networks = [self.fresh(trial) for trial in trials]
         title = f"{arm.name}, {len(trials)} trials at once"
         watches = [
-            _Watch(self, network, training, trial, self._epoch_work(arm, trial), on_epoch, title)
+            Watch(self, network, training, trial, self._epoch_work(arm, trial), on_epoch, title)
             for network, trial in zip(networks, trials, strict=True)
         ]
 
@@ -171,6 +187,7 @@ class Trainer:
             for watch in watches:
                 watch(epoch)
 
+        keeping = keeping_of(keys, watches)
         finite = train_cohort(
             networks,
             [drawn[trial.subset_seed] for trial in trials],
@@ -181,7 +198,9 @@ class Trainer:
             after_epoch,
             folded,
             capture,
+            keeping,
         )
+        clock -= self._kept_before(keeping)
         seconds = (time.perf_counter() - clock) / len(trials)
         captured = ", captured" if capture is not None and capture.failed is None else ""
         how = f"in a cohort of {len(trials)}, {'folded' if folded else 'vmap'}{captured}"
@@ -190,14 +209,23 @@ class Trainer:
             for trial, network, stayed, watch in zip(trials, networks, finite, watches, strict=True)
         ]
 
-    def _train(self, arm: Arm, trial: Trial, on_epoch: OnEpoch) -> Done:
+    def _train(self, arm: Arm, trial: Trial, on_epoch: OnEpoch, key: str | None) -> Done:
         clock = time.perf_counter()
         training, data = arm.training, self.material.of(arm.training, trial, self.setting.teachers)
         network = self.student(trial)
-        watch = _Watch(self, network, training, trial, self._epoch_work(arm, trial), on_epoch)
-        finite = train(network, data, training, trial.learning_rate, trial.seed, self.setting, watch)
+        watch = Watch(self, network, training, trial, self._epoch_work(arm, trial), on_epoch)
+        keeping = keeping_of(() if key is None else (key,), [watch])
+        finite = train(network, data, training, trial.learning_rate, trial.seed, self.setting, watch, keeping)
+        clock -= self._kept_before(keeping)
         how = f"alone, {self.setting.execution}"
         return self._done(arm, trial, network, finite, watch, clock, how)
+
+    def _kept_before(self, keeping: Keeping | None) -> float:
+        """Return the seconds that earlier processes spent on a training; note it if it could not be kept."""
+        if keeping is None:
+            return 0.0
+        self.unkept = keeping.failed or self.unkept
+        return keeping.seconds
 
     def _epoch_work(self, arm: Arm, trial: Trial) -> float:
         return self.work(arm, trial, training_only=True) / arm.training.epochs
@@ -208,7 +236,7 @@ class Trainer:
         trial: Trial,
         network: nn.Module,
         finite: bool,
-        watch: _Watch,
+        watch: Watch,
         clock: float,
         how: str,
     ) -> Done:
@@ -218,11 +246,10 @@ class Trainer:
         predictions, epoch, best = watch.best if finite else (None, training.epochs, None)
         if self.protocol.test_epochs(training.epochs) and best is None:
             finite = False
-        if finite and self.tests_at_once(arm, trial):
+        if finite and self.tests(arm, trial):
             predictions = _kept(predict(network, self.material.test, self.setting))
         if finite and self.chooses_by_validation(trial) and validation is None:
             finite = False
-        keeps = finite and predictions is None and trial.phase == "final"
         result = TrialResult(
             **identity(trial),
             validation_accuracy=validation,
@@ -232,14 +259,7 @@ class Trainer:
             seconds=time.perf_counter() - clock,
             how=how,
         )
-        return Done(trial, result, predictions, _to_host(network) if keeps else None, watch.reported)
-
-    def test(self, done: Done) -> Tensor:
-        """Return what a trial's last weights predict of the test set, int64 [N] on the CPU, or nothing."""
-        assert done.weights is not None
-        network = self.student(done.trial)
-        network.load_state_dict(done.weights)
-        return _kept(predict(network, self.material.test, self.setting))
+        return Done(trial, result, predictions, watch.reported)
 
     def work(self, arm: Arm, trial: Trial, training_only: bool = False) -> float:
         """Return the expected work of a trial, in the time that an image takes forward and backward."""
@@ -248,7 +268,7 @@ class Trainer:
         work = float((count + steps * _STEP_COST) * training.epochs)
         if training_only:
             return work
-        looks = len(self.protocol.test_epochs(training.epochs)) + self.tests_at_once(arm, trial)
+        looks = len(self.protocol.test_epochs(training.epochs)) + self.tests(arm, trial)
         validated = len(self.material.validation) * self.chooses_by_validation(trial)
         return work + (looks * len(self.material.test) + validated) * _FORWARD_SHARE
 
@@ -275,16 +295,16 @@ class Trainer:
         return None if predictions is None else accuracy(predictions, self.material.validation.labels)
 
     def chooses_by_validation(self, trial: Trial) -> bool:
-        """Return whether a choice still hangs on this trial; final trials of a searched arm are chosen."""
+        """Return whether a choice still hangs on this trial."""
         (arm,) = (one for one in self.plan.arms if one.name == trial.arm)
-        after_search = self.plan.searches_apart(arm) and trial.phase == "final"
-        return self.plan.validation_share > 0 and len(arm.candidates) > 1 and not after_search
+        return self.plan.chooses_by_validation(arm, trial)
 
-    def tests_at_once(self, arm: Arm, trial: Trial) -> bool:
-        """Return whether this trial is known to be selected before it is trained."""
-        if self.protocol.test_epochs(arm.training.epochs):
-            return False
-        return len(arm.candidates) == 1 or (self.plan.searches_apart(arm) and trial.phase == "final")
+    def tests(self, arm: Arm, trial: Trial) -> bool:
+        """Return whether a trial predicts the test set when it is trained; its labels are read much later.
+
+        Every trial that a score may count does, so that no weights have to be kept until one is chosen.
+        """
+        return trial.phase == "final" and not self.protocol.test_epochs(arm.training.epochs)
 
     def student(self, trial: Trial) -> nn.Module:
         """Return the network of a trial with its initial weights, on the device, ready to be run.
@@ -304,73 +324,9 @@ class Trainer:
         return build(student, real.num_classes, real.image_shape, trial.seed).to(self.device)
 
 
-class _Counted:
-    """Passes on what epochs report; work that is done again, after want of memory, counts only once."""
-
-    def __init__(self, on_epoch: OnEpoch) -> None:
-        self._on_epoch = on_epoch
-        self.done = 0.0
-        """To be set back to what it was before the work that was lost."""
-        self._reported = 0.0
-
-    def __call__(self, event: EpochFinished) -> None:
-        self.done += event.work
-        new = max(0.0, self.done - self._reported)
-        self._reported += new
-        self._on_epoch(attrs.evolve(event, work=new))
-
-
-class _Watch:
-    """Called after every epoch: tells the listeners, and scores where the protocol asks for it."""
-
-    def __init__(
-        self,
-        trainer: Trainer,
-        network: nn.Module,
-        training: Training,
-        trial: Trial,
-        work: float,
-        on_epoch: OnEpoch,
-        title: str | None = None,
-    ) -> None:
-        self._trainer, self._network, self._training = trainer, network, training
-        self._work, self._on_epoch = work, on_epoch
-        self._title = title or words(trial, trainer.plan.repeats)
-        self._test_epochs = frozenset(trainer.protocol.test_epochs(training.epochs))
-        self.best: tuple[Tensor | None, int, float | None] = (None, training.epochs, None)
-        """Predictions, epoch and test accuracy of the best scored epoch."""
-        self.reported = 0.0
-
-    def __call__(self, epoch: int) -> None:
-        if epoch in self._test_epochs:
-            self._score(epoch)
-        epochs = self._training.epochs
-        self._on_epoch(EpochFinished(training=self._title, epoch=epoch, epochs=epochs, work=self._work))
-        self.reported += self._work
-
-    def _score(self, epoch: int) -> None:
-        trainer = self._trainer
-        predictions = predict(self._network, trainer.material.test, trainer.setting)
-        if predictions is None:
-            return
-        reached = accuracy(predictions, trainer.prepared.real.test_labels)
-        if self.best[2] is None or reached > self.best[2]:
-            self.best = (predictions.cpu(), epoch, reached)
-
-
 def identity(trial: Trial) -> dict[str, Any]:
     """Return what of a trial's result was known before it was trained."""
     return attrs.asdict(trial)
-
-
-def words(trial: Trial, repeats: int) -> str:
-    """Return a trial in words, for progress and errors."""
-    search = ", search" if trial.phase == "search" else ""
-    return f"{trial.arm} {trial.repeat + 1}/{repeats}, learning rate {trial.learning_rate:g}{search}"
-
-
-def _to_host(network: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
 
 
 def _kept(predictions: Tensor | None) -> Tensor:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 RECORD = "record.json"
 FILES = ("scores.csv", "trials.csv", "distilled.png", "arms.png", RECORD)
 """What a run folder holds; the record is put there last."""
+_STAGING = ".unfinished-"
+_OLD = 3600.0
+"""Seconds after which nobody writes to a hidden folder any more."""
 
 
 def prepare(folder: Path, config: RunConfig) -> None:
@@ -34,10 +39,53 @@ def prepare(folder: Path, config: RunConfig) -> None:
     if _holds_another(folder / RECORD, config):
         raise DataError(f"--out {folder}: holds the record of another config; choose another folder")
     try:
+        _tidy(folder)
         with staging(folder) as unfinished:
             (unfinished / RECORD).write_bytes(b"{}")
     except OSError as error:
         raise DataError(f"--out {folder}: cannot be a run folder: {error.strerror or error}") from error
+
+
+def _tidy(folder: Path) -> None:
+    """Take away what a run that was killed while it wrote has left."""
+    for left in folder.glob(f"{_STAGING}*"):
+        # A younger one may be of a run that writes just now.
+        if time.time() - left.stat().st_mtime > _OLD:
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def is_there(report: RunReport, folder: Path) -> bool:
+    """Return whether the folder holds all files of a run that trained what this one has read back.
+
+    Nothing needs to be written then: that record says when and where its trials were trained.
+    """
+    whole = all((folder / name).is_file() for name in FILES)
+    return whole and says_the_same(folder / RECORD, report, json.loads(record_json(report)))
+
+
+def says_the_same(path: Path, report: RunReport, record: Mapping[str, Any]) -> bool:
+    """Return whether the file holds the run's record already, and the run has only read trials back."""
+    if not all(trial.reused for trial in report.trials):
+        return False
+    try:
+        return _lasting(json.loads(path.read_bytes())) == _lasting(record)
+    except (OSError, ValueError, TypeError, AttributeError):
+        # Gone, or edited into something that is no record.
+        return False
+
+
+def _lasting(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a record is the same whenever and on however many processes its trials are read back."""
+    passing = ("device", "notes", "started", "seconds")
+    return {
+        **{name: value for name, value in record.items() if name not in passing},
+        "trials": [_without(trial, "reused") for trial in record.get("trials", ())],
+        "teachers": [_without(teacher, "source") for teacher in record.get("teachers", ())],
+    }
+
+
+def _without(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key != name}
 
 
 def discard(folder: Path) -> None:
@@ -83,7 +131,12 @@ def write(
 
 def record_json(report: RunReport) -> bytes:
     """Return the record as it is stored: strict JSON, UTF-8, indented, ending in a newline."""
-    text = json.dumps(build_record(report), indent=2, ensure_ascii=False, allow_nan=False)
+    return as_json(build_record(report))
+
+
+def as_json(record: Mapping[str, Any]) -> bytes:
+    """Return a record's values as they are stored."""
+    text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
     # A path can hold bytes that are not UTF-8; Python's escape for them, \udc80, is JSON's escape too.
     return f"{text}\n".encode(errors="backslashreplace")
 
@@ -110,7 +163,7 @@ def _write_all(
 def staging(folder: Path) -> Iterator[Path]:
     """Give a hidden folder inside `folder`, which is gone afterwards."""
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder) as name:
+    with tempfile.TemporaryDirectory(prefix=_STAGING, dir=folder) as name:
         yield Path(name)
 
 

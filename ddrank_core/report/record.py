@@ -28,6 +28,7 @@ TRIAL_FIELDS = (
     "seconds",
     "reused",
     "how",
+    "error",
 )
 """What the record and `trials.csv` say of each trial, in this order."""
 
@@ -119,6 +120,7 @@ def arm_record(arm: ArmResult) -> dict[str, Any]:
         },
         "learning_rates": [_finite(rate) for rate in arm.learning_rates],
         "diverged": arm.diverged,
+        "failed": arm.failed,
         "same_as": arm.same_as,
         "source": arm.source,
     }

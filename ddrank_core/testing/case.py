@@ -23,6 +23,7 @@ WORKS_BY = {
     "architecture": "build",
     "dataset": "load",
     "method": "distill",
+    "sink": "open",
     "optimizer": "build",
     "schedule": "factor",
     "protocol": "select",

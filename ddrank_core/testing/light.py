@@ -16,7 +16,7 @@ HEAVY = frozenset(
     {
         *("torch", "torchvision", "torchaudio", "timm", "kornia", "transformers", "lightning"),
         *("tensorflow", "jax", "numpy", "scipy", "pandas", "sklearn", "skimage", "numba", "cv2", "PIL"),
-        *("matplotlib",),
+        *("matplotlib", "tensorboard", "wandb", "mlflow"),
     }
 )
 """Top-level packages that make a start slow."""

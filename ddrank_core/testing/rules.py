@@ -16,6 +16,7 @@ from ddrank_core.testing import (
     label_mappings,
     losses,
     methods,
+    sinks,
 )
 from ddrank_core.testing.case import Case
 from ddrank_core.testing.cohorts import trains_in_cohort
@@ -120,6 +121,16 @@ _OF_KIND: Mapping[str, tuple[Rule, ...]] = {
         Rule("never looks at the test images", methods.leaves_test_images),
         Rule("reports its steps", methods.reports_steps),
         Rule(_REFERENCE, methods.agrees_with_reference, _with_reference),
+    ),
+    "sink": (
+        Rule("takes every event of a run", sinks.takes_every_event),
+        Rule("passes over events that it does not know", sinks.passes_over_unknown_events),
+        Rule("can be closed at any time", sinks.closes_at_any_time),
+        Rule("keeps an event at once", sinks.keeps_at_once),
+        Rule("adds to what is there", sinks.adds_to_what_is_there),
+        Rule("says what cannot be written", sinks.says_what_cannot_be_written),
+        Rule(_GLOBAL, sinks.leaves_generators),
+        Rule("prints nothing", sinks.leaves_stdout),
     ),
 }
 

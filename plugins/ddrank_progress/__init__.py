@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from ddrank_core import EpochFinished, RunFailed, RunFinished, RunStarted, TrialFinished, hookimpl
+from ddrank_core import (
+    EpochFinished,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    TrialFailed,
+    TrialFinished,
+    TrialStarted,
+    hookimpl,
+)
 from ddrank_progress.listener import Listener
 
 _listener = Listener()
@@ -15,6 +24,12 @@ def ddrank_run_started(event: RunStarted) -> None:
 
 
 @hookimpl
+def ddrank_trial_started(event: TrialStarted) -> None:
+    """Count the trial as under way."""
+    _listener.trial_started(event)
+
+
+@hookimpl
 def ddrank_epoch_finished(event: EpochFinished) -> None:
     """Move the display on."""
     _listener.epoch_finished(event)
@@ -24,6 +39,12 @@ def ddrank_epoch_finished(event: EpochFinished) -> None:
 def ddrank_trial_finished(event: TrialFinished) -> None:
     """Count the trial and show its accuracy."""
     _listener.trial_finished(event)
+
+
+@hookimpl
+def ddrank_trial_failed(event: TrialFailed) -> None:
+    """Count what was lost."""
+    _listener.trial_failed(event)
 
 
 @hookimpl

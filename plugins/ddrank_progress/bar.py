@@ -61,6 +61,9 @@ class Bar:
             Text(clock(status.seconds(self._now())), style="dim"),
             Text("left ?" if left is None else f"left {clock(left)}", style="cyan"),
         )
-        below = [status.training, f"last: {status.last}" if status.last else ""]
-        text = "  |  ".join(part for part in below if part)
-        return Group(line, Text(text, style="dim", no_wrap=True, overflow="ellipsis"))
+        below = Text(style="dim", no_wrap=True, overflow="ellipsis")
+        # First, as what does not fit is cut off.
+        below.append(f"{status.failed} failed" if status.failed else "", style="red")
+        for part in (status.training, f"last: {status.last}" if status.last else ""):
+            below.append("  |  " if part and below else "").append(part)
+        return Group(line, below)

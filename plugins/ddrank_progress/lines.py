@@ -29,6 +29,7 @@ class Lines:
         parts = [
             f"{100 * self._status.fraction():.0f} %",
             f"trials {self._status.trials_done}/{self._status.trials}",
+            f"{self._status.failed} failed" if self._status.failed else "",
             f"{clock(seconds)} elapsed",
             "time left unknown" if left is None else f"about {clock(left)} left",
             self._status.training,
@@ -40,7 +41,8 @@ class Lines:
         """Write the last line."""
         word = "finished" if finished else "stopped"
         done = f"{self._status.trials_done}/{self._status.trials} trials"
-        self._write(f"{word} after {clock(self._status.seconds(now))}, {done}")
+        failed = f", {self._status.failed} failed" if self._status.failed else ""
+        self._write(f"{word} after {clock(self._status.seconds(now))}, {done}{failed}")
 
     def _write(self, text: str) -> None:
         # A log that is read as it grows needs each line at once.

@@ -10,7 +10,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-from ddrank_core import EpochFinished, RunFailed, RunFinished, RunStarted, TrialFinished
+from ddrank_core import (
+    EpochFinished,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    TrialFailed,
+    TrialFinished,
+    TrialStarted,
+)
 from ddrank_progress.bar import Bar
 from ddrank_progress.lines import Lines
 from ddrank_progress.status import Status
@@ -41,21 +49,21 @@ class Listener:
             else:
                 self._display = Lines(self._status, stream)
 
+    def trial_started(self, event: TrialStarted) -> None:
+        """Count a trial as under way."""
+        self._move_on(lambda status, now: status.trial_started(event, now))
+
     def epoch_finished(self, event: EpochFinished) -> None:
         """Count an epoch."""
-        if self._status and self._display:
-            with self._taken_down_on_error():
-                now = self._now()
-                self._status.epoch_finished(event, now)
-                self._display.show(now)
+        self._move_on(lambda status, now: status.epoch_finished(event, now))
 
     def trial_finished(self, event: TrialFinished) -> None:
         """Count a trial."""
-        if self._status and self._display:
-            with self._taken_down_on_error():
-                now = self._now()
-                self._status.trial_finished(event, now)
-                self._display.show(now)
+        self._move_on(lambda status, now: status.trial_finished(event, now))
+
+    def trial_failed(self, event: TrialFailed) -> None:
+        """Count an attempt that was lost."""
+        self._move_on(lambda status, now: status.trial_failed(event, now))
 
     def run_finished(self, event: RunFinished) -> None:
         """Close the display at its end."""
@@ -66,6 +74,13 @@ class Listener:
     def run_failed(self, event: RunFailed) -> None:
         """Close the display where it stands."""
         self._close(finished=False)
+
+    def _move_on(self, count: Callable[[Status, float], None]) -> None:
+        if self._status and self._display:
+            with self._taken_down_on_error():
+                now = self._now()
+                count(self._status, now)
+                self._display.show(now)
 
     def _close(self, *, finished: bool) -> None:
         display, self._display, self._status = self._display, None, None

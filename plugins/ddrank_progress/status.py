@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from ddrank_core import EpochFinished, RunStarted, TrialFinished
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from ddrank_core import EpochFinished, RunStarted, TrialFailed, TrialFinished, TrialStarted
+from ddrank_progress.pace import Longest, Pace
+
+if TYPE_CHECKING:
+    from ddrank_core.results import TrialResult
+
+_Identity = tuple[str, str, int, float, int]
+
+_MOST_ARMS = 3
+"""How many arms are named of those that are trained at once; more do not fit 80 columns."""
 
 
 class Status:
     """The state of one run.
 
-    Speed is work per second over those stretches of time that ended in trained work. A stretch that
-    ended in a teacher's epoch, or in a trial that was read back, says nothing about how fast students
-    train and is left out; the work of a trial that was read back is only taken off what remains.
+    Speed is work per second of the time in which students were trained: what passed while at least one of
+    them was under way, or ended in trained work. What passed otherwise, with a teacher or with trials that
+    were read back, says nothing about it; the work of a trial that was read back, or given up, is only taken
+    off what remains.
     """
 
     def __init__(self, event: RunStarted, now: float) -> None:
@@ -19,18 +32,34 @@ class Status:
         self.arms = event.arms
         self.trials = event.trials
         self.trials_done = 0
-        self.training = "starting"
+        self.failed = 0
+        """How many trials were given up."""
         self.last = ""
+        self._training = "starting"
         self._work = event.work
-        self._trained = 0.0
         self._skipped = 0.0
-        self._trained_seconds = 0.0
+        """Work that is not to be done, or less than none: that which is to be done again."""
+        self._pace, self._longest = Pace(), Longest()
+        self._running: dict[_Identity, int] = {}
+        """Trials under way -> how many are trained as one computation."""
+        self._by_arm: Counter[str] = Counter()
+        self._computations = 0.0
         self._started = self._latest = now
 
+    def trial_started(self, event: TrialStarted, now: float) -> None:
+        """Count a trial that is under way from `now`, in seconds of a clock that never goes back."""
+        self._pass(0.0, now, trained=False)
+        self._take_out(_identity(event))
+        self._running[_identity(event)] = event.at_once
+        self._by_arm[event.arm] += 1
+        self._computations += 1 / event.at_once
+
     def epoch_finished(self, event: EpochFinished, now: float) -> None:
-        """Count an epoch that ended at `now`, in seconds of a clock that never goes back."""
-        self.training = f"{event.training}: epoch {event.epoch}/{event.epochs}"
-        self._count(event.work, now, trained=event.work > 0)
+        """Count an epoch that ended at `now`."""
+        self._training = f"{event.training}: epoch {event.epoch}/{event.epochs}"
+        self._pass(event.work, now, trained=event.work > 0)
+        if event.work > 0:
+            self._longest.epoch(event.training, event.epoch, event.epochs, now)
 
     def trial_finished(self, event: TrialFinished, now: float) -> None:
         """Count a trial that ended, or was read back, at `now`."""
@@ -38,37 +67,72 @@ class Status:
         self.trials_done, self.trials = event.done, event.total
         self.last = f"{result.arm} {_outcome(result.accuracy, result.validation_accuracy, result.diverged)}"
         # What a diverged trial did not train any more passed in no time, like a trial read back.
-        self._count(event.work, now, trained=not (result.reused or (result.diverged and event.work > 0)))
+        self._pass(event.work, now, trained=not (result.reused or (result.diverged and event.work > 0)))
+        self._take_out(_identity(result))
+
+    def trial_failed(self, event: TrialFailed, now: float) -> None:
+        """Count an attempt at a trial that was lost at `now`."""
+        self.trials_done, self.trials = event.done, event.total
+        self.failed += event.final
+        self.last = f"{event.arm} {'failed' if event.final else f'lost (attempt {event.attempt})'}"
+        self._pass(event.work, now, trained=False)
+        self._take_out(_identity(event))
+        self._longest.drop(event.arm)
 
     def finish(self) -> None:
         """Count whatever work the plan had expected and nobody reported."""
-        self._skipped = max(0.0, self._work - self._trained)
-        self.training = ""
+        self._skipped = max(0.0, self._work - self._pace.work)
+        self._training = ""
+        self._running.clear()
+        self._by_arm.clear()
+        self._computations = 0.0
+
+    @property
+    def training(self) -> str:
+        """What is being trained: the one training and its epoch, or how many there are of which arms."""
+        if round(self._computations) <= 1:
+            return self._training
+        # This is read by the thread that draws: `most_common` would iterate over what the other changes.
+        counts = [(arm, count) for arm, count in list(self._by_arm.items()) if count]
+        counts.sort(key=lambda pair: -pair[1])
+        if len(counts) == 1:
+            ((arm, count),) = counts
+            return f"{arm}: {count} running"
+        named = ", ".join(f"{arm} {count}" for arm, count in counts[:_MOST_ARMS])
+        more = len(counts) - _MOST_ARMS
+        others = f" and {more} more arm{'s' if more > 1 else ''}" if more > 0 else ""
+        return f"{len(self._running)} running: {named}{others}"
 
     def fraction(self) -> float:
         """Return the share of the run that is done, 0..1."""
         if self._work <= 0:
             return self.trials_done / self.trials if self.trials else 0.0
-        return min(1.0, (self._trained + self._skipped) / self._work)
+        return min(1.0, max(0.0, (self._pace.work + self._skipped) / self._work))
 
     def seconds_left(self) -> float | None:
-        """Return the expected time to the end; None before anything was trained."""
-        if self._trained <= 0 or self._trained_seconds <= 0:
-            return None
-        remaining = max(0.0, self._work - self._trained - self._skipped)
-        return remaining * self._trained_seconds / self._trained
+        """Return the expected time to the end, as of the last event; None where nothing tells it yet."""
+        remaining = max(0.0, self._work - self._pace.work - self._skipped)
+        left = self._pace.seconds_for(remaining, len(self._running))
+        return None if left is None else max(left, self._longest.end() - self._latest)
 
     def seconds(self, now: float) -> float:
         """Return the time since the run started."""
         return now - self._started
 
-    def _count(self, work: float, now: float, *, trained: bool) -> None:
-        if trained:
-            self._trained += work
-            self._trained_seconds += now - self._latest
-        else:
+    def _pass(self, work: float, now: float, *, trained: bool) -> None:
+        """Count the time since the last event, and work that was done in it or is not to be done."""
+        if trained or self._running:
+            at_once = round(self._computations)
+            self._pace.add(work if trained else 0.0, now - self._latest, now, at_once)
+        if not trained:
             self._skipped += work
         self._latest = now
+
+    def _take_out(self, trial: _Identity) -> None:
+        at_once = self._running.pop(trial, None)
+        if at_once is not None:
+            self._by_arm[trial[0]] -= 1
+            self._computations = self._computations - 1 / at_once if self._running else 0.0
 
 
 def clock(seconds: float) -> str:
@@ -80,6 +144,10 @@ def clock(seconds: float) -> str:
     minutes, second = divmod(int(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minutes}:{second:02}"
+
+
+def _identity(trial: TrialStarted | TrialFailed | TrialResult) -> _Identity:
+    return trial.arm, trial.phase, trial.repeat, trial.learning_rate, trial.seed
 
 
 def _outcome(accuracy: float | None, validation_accuracy: float | None, diverged: bool) -> str:

@@ -51,7 +51,7 @@ def matmul_peak(trainer: Trainer, workers: int, budget: float) -> Peak:
         with tf32(trainer.setting.precision == "tf32"):
             return [_products(device, dtype, side, budget / len(sides)) for side in sides]
 
-    found = in_workers(trainer, workers, work)
+    found = in_workers(workers, work)
     rates = {
         side: Spread.of([lap for one in found for lap in one[place]]).rate(2.0 * side**3 * workers)
         for place, side in enumerate(sides)

@@ -1,4 +1,4 @@
-"""What of a run is still to be done, and how long it will take at a measured pace."""
+"""What of a run is still to be trained, and how long it will take at a measured pace."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import attrs
 from ddrank_core.config import Teacher
 from ddrank_core.engine.bench.laps import NOTHING, Spread, summed
 from ddrank_core.engine.bench.pace import Pace, PredictionPace, asked_teachers
+from ddrank_core.engine.kept import is_whole
 from ddrank_core.engine.keys import Keys
 from ddrank_core.engine.plan import Arm, Trial, asks_teachers
 from ddrank_core.engine.prepared import Prepared
-from ddrank_core.engine.run import fits_test
 from ddrank_core.engine.seed import derive
 from ddrank_core.engine.teachers import ReadyTeacher, make_teacher
 from ddrank_core.engine.train import build
 from ddrank_core.engine.trial import Trainer, identity
 from ddrank_core.results import TrialResult
-from ddrank_core.store import StoredTrial, TrialStore, cache_folder
+from ddrank_core.store import TrialStore, cache_folder
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,10 +41,6 @@ class Left:
 
     arm: Arm
     batches: tuple[Batch, ...]
-    again: int
-    """Trials that are finished but not tested: a run that was stopped has to train them again."""
-    tests: int
-    """Test passes after the learning rate is chosen; others are part of their trials."""
 
     @property
     def planned(self) -> int:
@@ -60,21 +56,10 @@ class ArmForecast:
     """How long an arm will take."""
 
     arm: str
-    trials: int
-    finished: int
-    """Of these, read back from the store."""
-    again: int
     seconds: Spread
-
-
-@attrs.frozen(kw_only=True)
-class TeacherForecast:
-    """How long a teacher will take until it can be asked, and to be tested for the record."""
-
-    use: str
-    trained: bool
-    """Whether it has its weights already."""
-    seconds: Spread
+    """Its share of the device's time."""
+    steps: Spread
+    """From its first trial to its last, if no other arm were trained: no run with it can be shorter."""
 
 
 @attrs.frozen(kw_only=True)
@@ -82,12 +67,16 @@ class Forecast:
     """How long a run will take: its trainings and tests, without the start of the program."""
 
     arms: tuple[ArmForecast, ...]
-    teachers: tuple[TeacherForecast, ...]
+    teachers: tuple[Spread, ...]
+    """Of each that the run asks, until it can be asked, and to be tested for the record."""
 
     @property
     def seconds(self) -> Spread:
-        teachers = summed([teacher.seconds for teacher in self.teachers])
-        return teachers.plus(summed([arm.seconds for arm in self.arms]))
+        """Return the time of all: trials of several arms fill the device together."""
+        arms = summed([arm.seconds for arm in self.arms])
+        for arm in self.arms:
+            arms = arms.at_least(arm.steps)
+        return summed(self.teachers).plus(arms)
 
 
 # -- what is left ------------------------------------------------------------------------------
@@ -124,9 +113,9 @@ def _ready_teacher(prepared: Prepared, keys: Keys, index: int, teacher: Teacher)
 
 
 def what_is_left(
-    trainer: Trainer, keys: Keys, store: TrialStore, teachers: Sequence[ReadyTeacher | None]
+    trainer: Trainer, keys: Keys, store: TrialStore | None, teachers: Sequence[ReadyTeacher | None]
 ) -> tuple[Left, ...]:
-    """Return what a run will find missing in the store, arm by arm.
+    """Return what a run will find missing in the store, arm by arm; without a store, everything is.
 
     To be called with the threads that trials have: a trial's key names their number.
     """
@@ -141,30 +130,23 @@ class _Look:
         trainer: Trainer,
         arm: Arm,
         keys: Keys,
-        store: TrialStore,
+        store: TrialStore | None,
         teachers: Sequence[ReadyTeacher | None],
     ) -> None:
         self._trainer, self._plan, self._arm = trainer, trainer.plan, arm
         self._keys, self._store = keys, store
         there = tuple(teacher for teacher in teachers if teacher is not None)
         self._teachers = there if len(there) == len(teachers) else None
-        self._outcomes: dict[TrialResult, StoredTrial] = {}
 
     def left(self) -> Left:
         arm, plan = self._arm, self._plan
         batches, first = self._search()
-        chosen = None if first is None else self._trainer.protocol.select(first)
         if plan.searches_apart(arm):
+            chosen = None if first is None else self._trainer.protocol.select(first)
             rate = chosen[0].learning_rate if chosen else 0.0
-            batch, found = self._batch(plan.final_trials(arm, rate), known=chosen is not None)
+            batch, _ = self._batch(plan.final_trials(arm, rate), known=chosen is not None)
             batches.append(batch)
-            chosen = tuple(found) if batch.missing == 0 else None
-        if chosen is None:
-            known_before = self._trainer.tests_at_once(arm, batches[-1].example)
-            scored = known_before or self._trainer.protocol.test_epochs(arm.training.epochs)
-            return Left(arm=arm, batches=tuple(batches), again=0, tests=0 if scored else plan.repeats)
-        due = [one for one in chosen if self._outcomes[one].predictions is None and not one.diverged]
-        return Left(arm=arm, batches=tuple(batches), again=len(due), tests=len(due))
+        return Left(arm=arm, batches=tuple(batches))
 
     def _search(self) -> tuple[list[Batch], list[TrialResult] | None]:
         """Return the rungs, and all their results; None where one is missing, and so the choice unknown."""
@@ -182,20 +164,20 @@ class _Look:
 
     def _batch(self, trials: Sequence[Trial], known: bool) -> tuple[Batch, list[TrialResult]]:
         """Look trials up; where their rates are not `known` yet, nobody can have trained them."""
-        found = [result for trial in trials if (result := self._stored(trial))] if known else []
-        missing = len(trials) - len(found)
-        return Batch(example=trials[0], planned=len(trials), missing=missing), found
+        found = self._stored(trials) if known else []
+        return Batch(example=trials[0], planned=len(trials), missing=len(trials) - len(found)), found
 
-    def _stored(self, trial: Trial) -> TrialResult | None:
-        if asks_teachers(self._arm.training) and self._teachers is None:
-            return None
-        key = self._keys.of_trial(self._arm, trial, self._teachers or ())
-        stored = self._store.get(key)
-        if stored is None or not fits_test(stored.predictions, len(self._trainer.material.test)):
-            return None
-        result = TrialResult(**identity(trial), **stored.outcome, reused=True)
-        self._outcomes[result] = stored
-        return result
+    def _stored(self, trials: Sequence[Trial]) -> list[TrialResult]:
+        untaught = asks_teachers(self._arm.training) and self._teachers is None
+        if self._store is None or untaught:
+            return []
+        digests = {trial: self._keys.of_trial(self._arm, trial, self._teachers or ()) for trial in trials}
+        kept, count = self._store.get_many(digests.values()), len(self._trainer.material.test)
+        return [
+            TrialResult(**identity(trial), **kept[digest].outcome, reused=True)
+            for trial, digest in digests.items()
+            if digest in kept and is_whole(kept[digest], trial, count)
+        ]
 
 
 # -- how long it takes -------------------------------------------------------------------------
@@ -206,7 +188,7 @@ def forecast(
     left: Sequence[Left],
     paces: Mapping[str, Pace],
     test: PredictionPace,
-    teachers: Sequence[TeacherForecast],
+    teachers: Sequence[Spread],
 ) -> Forecast:
     """Return the expected time of what is left; `paces` has the pace of every arm that has to train."""
     arms = tuple(_arm_forecast(trainer, one, paces.get(one.arm.name), test) for one in left)
@@ -214,19 +196,13 @@ def forecast(
 
 
 def _arm_forecast(trainer: Trainer, left: Left, pace: Pace | None, test: PredictionPace) -> ArmForecast:
-    seconds = NOTHING
-    if pace is not None:
-        trainings = [(batch.example, batch.missing) for batch in left.batches]
-        trainings.append((left.batches[-1].example, left.again))
-        parts = [trials_seconds(trainer, left.arm, one, count, pace, test) for one, count in trainings]
-        seconds = summed(parts)
-    passes = test.of(len(trainer.material.test)).times(turns(left.tests, test.workers))
+    if pace is None:
+        return ArmForecast(arm=left.arm.name, seconds=NOTHING, steps=NOTHING)
+    batches = [batch_seconds(trainer, left.arm, batch, pace, test) for batch in left.batches]
     return ArmForecast(
         arm=left.arm.name,
-        trials=left.planned,
-        finished=left.planned - left.missing,
-        again=left.again,
-        seconds=seconds.plus(passes),
+        seconds=summed([share for share, _ in batches]),
+        steps=summed([steps for _, steps in batches]),
     )
 
 
@@ -239,19 +215,21 @@ def turns(count: int, at_once: int) -> int:
     return -(-count // at_once)
 
 
-def trials_seconds(
-    trainer: Trainer, arm: Arm, example: Trial, count: int, pace: Pace, test: PredictionPace
-) -> Spread:
-    """Return the expected seconds of `count` trials like the example: start, epochs, validation, tests."""
-    if pace.workers > 1:
-        cohorts = [1] * turns(count, pace.workers)
-    else:
-        cohorts = [min(pace.cohort, count - start) for start in range(0, count, pace.cohort)]
+def batch_seconds(
+    trainer: Trainer, arm: Arm, batch: Batch, pace: Pace, test: PredictionPace
+) -> tuple[Spread, Spread]:
+    """Return the expected seconds of a batch: its share of the device's time, and from start to end."""
     # A cohort's networks are built, and asked about images, one after another.
     beside = Spread(pace.start_seconds, pace.start_seconds, pace.start_seconds)
-    beside = beside.plus(test.of(_asked_images(trainer, arm, example)))
-    epochs = arm.training.epochs * _images(trainer, arm, example, pace) / pace.images
-    return summed([pace.epoch_of(size).times(epochs).plus(beside.times(size)) for size in cohorts])
+    beside = beside.plus(test.of(_asked_images(trainer, arm, batch.example)))
+    epochs = arm.training.epochs * _images(trainer, arm, batch.example, pace) / pace.images
+    count = batch.missing
+    if pace.workers > 1:
+        trial = pace.epoch_seconds.times(epochs).plus(beside)
+        return trial.times(count / pace.workers), trial.times(turns(count, pace.workers))
+    cohorts = [min(pace.cohort, count - start) for start in range(0, count, pace.cohort)]
+    seconds = summed([pace.epoch_of(size).times(epochs).plus(beside.times(size)) for size in cohorts])
+    return seconds, seconds
 
 
 def _images(trainer: Trainer, arm: Arm, trial: Trial, pace: Pace) -> int:
@@ -264,16 +242,12 @@ def _images(trainer: Trainer, arm: Arm, trial: Trial, pace: Pace) -> int:
 
 def _asked_images(trainer: Trainer, arm: Arm, trial: Trial) -> int:
     """Return how many validation and test images a trial is asked about as part of it."""
-    looks = len(trainer.protocol.test_epochs(arm.training.epochs)) + trainer.tests_at_once(arm, trial)
+    looks = len(trainer.protocol.test_epochs(arm.training.epochs)) + trainer.tests(arm, trial)
     validated = len(trainer.material.validation) * trainer.chooses_by_validation(trial)
     return looks * len(trainer.material.test) + validated
 
 
-def teacher_forecast(
-    prepared: Prepared, teacher: Teacher, trained: bool, pace: Pace | None, test: PredictionPace
-) -> TeacherForecast:
-    """Return the expected time of a teacher: its training, if it has to be trained, and its test."""
+def teacher_seconds(prepared: Prepared, pace: Pace | None, test: PredictionPace) -> Spread:
+    """Return the expected time of a teacher: its training, where it has a pace, and its test."""
     seconds = test.of(len(prepared.real.test_labels))
-    if not trained and pace is not None:
-        seconds = seconds.plus(pace.epoch_seconds.times(pace.epochs))
-    return TeacherForecast(use=teacher.network.use, trained=trained, seconds=seconds)
+    return seconds if pace is None else seconds.plus(pace.epoch_seconds.times(pace.epochs))

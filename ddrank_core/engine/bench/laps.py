@@ -48,6 +48,10 @@ class Spread:
         """Return both together, as if both were low or high at once: wide rather than tight."""
         return Spread(self.median + other.median, self.low + other.low, self.high + other.high)
 
+    def at_least(self, other: Spread) -> Spread:
+        """Return the larger of both, end by end."""
+        return Spread(max(self.median, other.median), max(self.low, other.low), max(self.high, other.high))
+
     def rate(self, amount: float) -> Spread:
         """Return `amount` per unit of this: of seconds, what is done in one."""
         return Spread(amount / self.median, amount / self.high, amount / self.low)

@@ -145,7 +145,7 @@ def time_arm(trainer: Trainer, arm: Arm, asked: Asked, budget: float) -> Pace:
     plan, workers = trainer.plan, processes(asked, trainer.prepared)
     trials, way = plan.first_trials(arm, arm.rungs[0], arm.candidates), trainer.setting.execution
     if workers > 1:
-        found = in_workers(trainer, workers, lambda: _time_trials(trainer, arm, trials[:1], budget))
+        found = in_workers(workers, lambda: _time_trials(trainer, arm, trials[:1], budget))
         flops = _arm_flops(trainer, arm, trials[:1])
         return _pace(arm.name, arm.training, found, workers, 1, flops, way)
     cohorts = Cohorts(trainer, asked.cohort, captures=asked.compile != "off")
@@ -212,7 +212,7 @@ def time_student_test(trainer: Trainer, asked: Asked, budget: float) -> Predicti
         network = trainer.student(trial)
         return time_predictions(network, trainer.material.test, trainer.setting, budget)
 
-    return _prediction_pace("test", in_workers(trainer, workers, work), workers)
+    return _prediction_pace("test", in_workers(workers, work), workers)
 
 
 # -- teachers ----------------------------------------------------------------------------------

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from functools import partial
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,10 +17,12 @@ from ddrank_core.engine.cohort import train_cohort
 from ddrank_core.engine.images import ImageSet
 from ddrank_core.engine.plan import Training, replays_views
 from ddrank_core.engine.train import Setting, evaluation_batch, predict, train
-from ddrank_core.engine.trial import Trainer
-from ddrank_core.engine.workers import Workers
+from ddrank_core.engine.workers import become_worker
+from ddrank_core.errors import DDRankError, RunFailed, one_line
 
 if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
     from torch import nn
 
 _Result = TypeVar("_Result")
@@ -165,28 +168,57 @@ def _predict_until_enough(
         laps.tick()
 
 
-_WORK: Callable[[], Any] | None = None
-_START: Any = None
+def in_workers(count: int, work: Callable[[], _Result]) -> list[_Result]:
+    """Do `work` in `count` processes of one thread at the same time; return what each came to.
 
-
-def in_workers(trainer: Trainer, count: int, work: Callable[[], _Result]) -> list[_Result]:
-    """Do `work` in `count` of a run's worker processes at the same time; return what each came to.
-
-    One is not enough to go by: processes share the memory's bandwidth and the caches.
+    One is not enough to go by: processes share the memory's bandwidth and the caches. A single one is this.
     """
-    if count == 1:
-        return [work()]
-    global _WORK, _START
-    # Forked processes find here what could not be sent.
-    _WORK, _START = work, get_context("fork").Barrier(count)
+    return [work()] if count == 1 else in_forks(count, work)
+
+
+def in_forks(count: int, work: Callable[[], _Result]) -> list[_Result]:
+    """Do `work` in `count` forked processes of one thread; return what each came to.
+
+    Raises:
+        DDRankError: what `work` raises of these.
+        RunFailed: one line, for anything else, or if a process is killed.
+    """
+    context = get_context("fork")
+    start, pipes = context.Barrier(count), [context.Pipe(duplex=False) for _ in range(count)]
+    wait = partial(start.wait, _START_TOGETHER)
+    forks = [
+        context.Process(target=_in_fork, args=(os.getpid(), wait, work, theirs), daemon=True)
+        for _, theirs in pipes
+    ]
     try:
-        with closing(Workers(trainer, count)) as workers, workers.running() as pool:
-            return [future.result() for future in [pool.submit(_work) for _ in range(count)]]
+        for fork, (_, theirs) in zip(forks, pipes, strict=True):
+            fork.start()
+            theirs.close()
+        return [_received(ours) for ours, _ in pipes]
     finally:
-        _WORK = _START = None
+        for fork in forks:
+            fork.kill()
+            fork.join()
 
 
-def _work() -> Any:
-    assert _WORK is not None
-    _START.wait(_START_TOGETHER)
-    return _WORK()
+def _received(pipe: Connection[Any, Any]) -> Any:
+    try:
+        found = pipe.recv()
+    except EOFError:
+        raise RunFailed("a process was killed while it was timed, most likely for want of memory") from None
+    if isinstance(found, DDRankError):
+        raise found
+    return found
+
+
+def _in_fork(
+    parent: int, start: Callable[[], object], work: Callable[[], object], pipe: Connection[Any, Any]
+) -> None:
+    become_worker(parent)
+    try:
+        start()
+        pipe.send(work())
+    except DDRankError as error:
+        pipe.send(error)
+    except Exception as error:  # components and the device raise what they like
+        pipe.send(RunFailed(one_line(error)))

@@ -152,29 +152,39 @@ def test_a_worker_that_is_killed_loses_nothing_and_its_trial_is_trained_by_anoth
 
 @pytest.mark.slow
 def test_workers_that_are_killed_at_random_moments_change_nothing(cluster, tmp_path):
-    """Twenty kills, each in another trial: one that fails three times would be given up."""
-    prepared, heard, draws = prepared_case(tmp_path), Counter[str](), random.Random(0)
-    timers: list[threading.Timer] = []
+    """Twenty times, and never while a trial is tried again: one that fails three times would be given up."""
+    changes = {"recipe": {**RECIPE, "epochs": 600}}
+    prepared, heard, draws = prepared_case(tmp_path, **changes), Counter[str](), random.Random(0)
+    attempts, over = dict[str, int](), threading.Event()
 
     def kill() -> None:
-        for worker in workers()[:1]:
-            with suppress(ProcessLookupError):
-                os.kill(worker, signal.SIGKILL)
-                heard["killed"] += 1
+        while heard["killed"] < 20 and not over.wait(draws.uniform(0.1, 1.0)):
+            if attempts and set(attempts.values()) == {1}:
+                for worker in draws.sample(found := workers(), min(1, len(found))):
+                    os.kill(worker, signal.SIGKILL)
+                    heard["killed"] += 1
 
     def emit(hook: str, event: Any) -> None:
         heard[hook] += 1
-        if hook == "ddrank_trial_started" and event.attempt == 1 and len(timers) < 20:
-            timers.append(threading.Timer(draws.uniform(0.0, 0.3), kill))
-            timers[-1].start()
+        if hook == "ddrank_trial_started":
+            attempts[f"{event.arm} {event.repeat} {event.learning_rate}"] = event.attempt
+        elif hook == "ddrank_trial_failed":
+            attempts[f"{event.arm} {event.repeat} {event.learning_rate}"] = event.attempt + 1
+        elif hook == "ddrank_trial_finished":
+            result = event.result
+            attempts.pop(f"{result.arm} {result.repeat} {result.learning_rate}", None)
 
-    outcome = run(prepared, tmp_path / "there", emit, make=on_ray(None, 2))
-    for timer in timers:
-        timer.join()
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        outcome = run(prepared, tmp_path / "there", emit, make=on_ray(None, 2))
+    finally:
+        over.set()
+        killer.join()
     assert not outcome.failed
     assert numbers(outcome) == numbers(run(prepared, tmp_path / "here", workers=2))
     count = prepared.plan.count()
-    assert heard["killed"] >= 10
+    assert heard["killed"] >= 12
     assert stored(tmp_path / "there") == heard["ddrank_trial_finished"] == count
     assert heard["ddrank_trial_started"] <= count + heard["killed"]
 

@@ -128,7 +128,15 @@ PROMISED: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
         "any .npz or .pt": ({"use": "arrays", "path": "a.npz"}, {"use": "arrays", "path": "a.pt"}),
     },
     "protocol": {"ours and the peer's": ("strict", "ddranking-0.2")},
-    "method": {"distribution matching": ("distribution-matching",)},
+    "method": {
+        "distribution matching": ("distribution-matching",),
+        "the controls": (
+            "noise",
+            "random",
+            {"use": "herding", "space": "pixels"},
+            {"use": "k-means", "take": "centre"},
+        ),
+    },
     "sink": {
         "CSV, JSON lines, TensorBoard": ("csv", "jsonl", "tensorboard"),
         "Weights & Biases and MLflow": ("wandb", "mlflow"),

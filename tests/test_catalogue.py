@@ -188,7 +188,7 @@ every = pytest.mark.parametrize(("kind", "name"), EVERY)
 
 test_contract = conformance_tests(
     "ddrank",
-    checks=3014,
+    checks=3056,
     examples={name: [values] for (_, name), values in NEEDED.items()},
     members=MEMBERS,
     small={

@@ -22,12 +22,15 @@ def wheel(tmp_path_factory) -> zipfile.ZipFile:
 
 
 def sources() -> set[str]:
-    """Return the modules of the engine and the plugins, and the templates, as the wheel should name them."""
+    """Return modules, templates, fixed recipes and the site's files, as the wheel should name them."""
     core = {path.relative_to(ROOT) for path in (ROOT / "ddrank_core").rglob("*.py")}
     templates = {path.relative_to(ROOT) for path in (ROOT / "ddrank_core/cli/templates").glob("*.tmpl")}
+    tracks = {path.relative_to(ROOT) for path in (ROOT / "ddrank_core/leaderboard/tracks").iterdir()}
+    assets = {path.relative_to(ROOT) for path in (ROOT / "ddrank_core/leaderboard/site/assets").iterdir()}
     plugins = {path.relative_to(ROOT / "plugins") for path in (ROOT / "plugins").rglob("*.py")}
     assert templates
-    return {path.as_posix() for path in core | templates | plugins}
+    assert tracks
+    return {path.as_posix() for path in core | templates | tracks | assets | plugins}
 
 
 def test_it_holds_the_engine_and_every_plugin_and_nothing_else(wheel):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 
 import click
 
 from ddrank_core import __version__
+from ddrank_core.cli.lazy import LazyGroup
 from ddrank_core.cli.text import clean
 from ddrank_core.errors import DDRankError, nearest
 
@@ -25,10 +25,13 @@ COMMANDS = {
     "teacher": ("ddrank_core.cli.teacher", "Train networks that give soft labels."),
     "data": ("ddrank_core.cli.data", "List real data sets, and decode their pictures beforehand."),
     "trials": ("ddrank_core.cli.trials", "List, show, export and delete finished trials."),
+    "rank": ("ddrank_core.cli.rank", "Rank submissions: who is better, and where that is not known."),
+    "leaderboard": ("ddrank_core.cli.leaderboard", "Write the submissions as a static site, and look at it."),
     "list": ("ddrank_core.cli.list_", "List components by kind."),
     "show": ("ddrank_core.cli.show", "Show a component: parameters, documentation, origin."),
     "plugins": ("ddrank_core.cli.plugins_", "List installed plugins without importing them."),
     "new-plugin": ("ddrank_core.cli.new_plugin", "Write a package with a component of your own."),
+    "submission": ("ddrank_core.cli.submission", "Make, check and evaluate a submission to the leaderboard."),
     "schema": ("ddrank_core.cli.schema", "Print the JSON Schema of a config, for editors."),
 }
 """Command -> the module whose `command` it is, and its line in `ddrank --help`."""
@@ -38,26 +41,10 @@ BROKEN_PIPE = 141
 """128 + SIGINT and 128 + SIGPIPE, as a shell reports them."""
 
 
-class _Commands(click.Group):
-    """A group that imports a command's module when that command is asked for."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            ctx.fail(f"no such command '{cmd_name}'{nearest(cmd_name, list(COMMANDS))}")
-        command: click.Command = import_module(COMMANDS[cmd_name][0]).command
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
-
-
 @click.command(
     "ddrank",
-    cls=_Commands,
+    cls=LazyGroup,
+    table=COMMANDS,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

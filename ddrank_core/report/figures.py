@@ -83,8 +83,8 @@ def distilled_png(
             if not len(members):
                 write_text(figure, left, bottom + tile_height / 2, "no image", color=FAINT)
             for column, index in enumerate(members):
-                tile = _tile(images[index])
-                figure.figimage(tile, left + column * (tile_width + _GAP), bottom, origin="upper")
+                place = left + column * (tile_width + _GAP)
+                figure.figimage(tile(images[index]), place, bottom, origin="upper")
 
 
 def _side_by_side(
@@ -109,7 +109,7 @@ def _side_by_side(
             write_text(figure, left + tile_width / 2, top - _NAME_HEIGHT / 2, name, ha="center")
             for index in members:
                 bottom = top - _NAME_HEIGHT - tile_height
-                figure.figimage(_tile(images[index]), left, bottom, origin="upper")
+                figure.figimage(tile(images[index]), left, bottom, origin="upper")
 
 
 def tile_size(height: int, width: int) -> tuple[int, int]:
@@ -244,7 +244,7 @@ def distilled_title(counts: NDArray[np.integer[Any]]) -> str:
     return f"Distilled images: {classes}{len(counts)} classes, {images}{per_class} {noun} each"
 
 
-def _tile(image_unit: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
+def tile(image_unit: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
     """Return an image [C, H, W] as it is drawn: uint8 [H', W', 3], each pixel a square of pixels."""
     import numpy as np
 

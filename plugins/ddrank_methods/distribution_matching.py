@@ -12,7 +12,6 @@ from ddrank_core import (
     Architecture,
     DataError,
     DistilledSet,
-    ImageSpace,
     Randomness,
     RealData,
     component,
@@ -20,6 +19,7 @@ from ddrank_core import (
 )
 from ddrank_methods.embedding import Embedding
 from ddrank_methods.real_classes import RealClasses
+from ddrank_methods.selected import in_class_order
 
 if TYPE_CHECKING:
     import torch
@@ -88,13 +88,7 @@ class DistributionMatching:
                 self._backward(Embedding(network, data.num_classes), real, images, ipc, draws)
                 optimizer.step()
                 report(iteration + 1, self.iterations)
-        return DistilledSet(
-            images=images.detach().cpu(),
-            labels=torch.arange(data.num_classes).repeat_interleave(ipc),
-            space=ImageSpace(kind="normalised", mean=data.mean, std=data.std),
-            num_classes=data.num_classes,
-            info={"method": "distribution-matching", "seed": seed, "source": data.source},
-        )
+        return in_class_order(images.detach().cpu(), data, ipc, "distribution-matching", seed)
 
     def _initial_images(self, data: RealData, real: RealClasses, ipc: int, draws: Generator) -> Tensor:
         import torch

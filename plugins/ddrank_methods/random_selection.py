@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ddrank_core import Architecture, DataError, DistilledSet, ImageSpace, RealData, component
+from ddrank_core import Architecture, DistilledSet, RealData, component
 from ddrank_methods.real_classes import RealClasses
+from ddrank_methods.selected import in_class_order
 
 
 @component
@@ -38,17 +39,7 @@ class RandomSelection:
         import torch
 
         real = RealClasses(data, torch.device("cpu"))
-        if real.smallest() < ipc:
-            raise DataError(
-                f"{data.source}: a class has only {real.smallest()} training images, too few to draw "
-                f"{ipc} different ones; lower ipc"
-            )
+        real.check_enough(ipc)
         drawn = real.draw(ipc, torch.Generator().manual_seed(seed))
         report(1, 1)
-        return DistilledSet(
-            images=torch.cat(drawn),
-            labels=torch.arange(data.num_classes).repeat_interleave(ipc),
-            space=ImageSpace(kind="normalised", mean=data.mean, std=data.std),
-            num_classes=data.num_classes,
-            info={"method": "random", "seed": seed, "source": data.source},
-        )
+        return in_class_order(torch.cat(drawn), data, ipc, "random", seed)

@@ -23,6 +23,7 @@ class RealClasses:
     def __init__(self, data: RealData, device: torch.device) -> None:
         import torch
 
+        self._source = data.source
         self._images = data.train_images.to(device)
         self._rows = [(data.train_labels == c).nonzero().flatten() for c in range(data.num_classes)]
         for name, rows in zip(data.class_names, self._rows, strict=True):
@@ -43,6 +44,22 @@ class RealClasses:
         # One transfer of all indices, rather than one per class.
         images = self._normalised(self._images[torch.cat(chosen).to(self._images.device)])
         return images.split([len(rows) for rows in chosen])
+
+    def all_of(self, label: int) -> Tensor:
+        """Return all images of a class in stored order, float32 [n, C, H, W] on the device, normalised."""
+        return self._normalised(self._images[self._rows[label].to(self._images.device)])
+
+    def check_enough(self, ipc: int) -> None:
+        """Refuse to pick more different images of a class than it has.
+
+        Raises:
+            DataError: one line.
+        """
+        if self.smallest() < ipc:
+            raise DataError(
+                f"{self._source}: a class has only {self.smallest()} training images, too few to draw "
+                f"{ipc} different ones; lower ipc"
+            )
 
     def smallest(self) -> int:
         """Return the number of images of the class with the fewest."""

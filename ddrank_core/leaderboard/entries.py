@@ -1,0 +1,273 @@
+"""Walk a folder of submissions: what was measured of each becomes entries, what is broken a line each.
+
+A submission's records are `results/<track>/<contestant>/record.json`. The contestant `method` is its row, the
+controls stand beside it. A variant is the same distilled set evaluated with one thing changed, and
+`ddrank_core.leaderboard.variants` checks that it is one:
+
+- `method-augmentation-<name>`: another augmentation, for the tables "rank on data augmentation";
+- `method-labels-<name>`: another label mapping, with its loss, for the tables "rank on label strategy";
+- `method-student-<name>`: another student, a row in that student's table.
+
+`ddrank run run.yaml --set ... --out results/own/method-augmentation-none` makes one.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import attrs
+
+from ddrank_core.data.distilled import digest as digest_of
+from ddrank_core.errors import ConfigError, DataError, DDRankError
+from ddrank_core.leaderboard.controls import CONTROLS
+from ddrank_core.leaderboard.measured import measured, read_json, take, typed
+from ddrank_core.leaderboard.sizes import sizes
+from ddrank_core.leaderboard.submission import load
+from ddrank_core.leaderboard.types import (
+    TRACKS,
+    Axis,
+    Entry,
+    Finding,
+    Level,
+    Measured,
+    Submission,
+    Track,
+    Variant,
+)
+from ddrank_core.leaderboard.variants import SHOWN, check_variant, config_at
+
+_VARIANT = re.compile(r"method-(augmentation|labels|student)-([A-Za-z0-9][A-Za-z0-9._-]{0,39})")
+_PICTURE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.png")
+
+
+@attrs.frozen
+class Problem:
+    """What is wrong with one submission."""
+
+    where: str
+    """The submission's place in the folder."""
+    what: str
+
+
+@attrs.frozen(kw_only=True)
+class Board:
+    """All that a folder of submissions holds."""
+
+    entries: tuple[Entry, ...]
+    problems: tuple[Problem, ...]
+    waiting: tuple[str, ...]
+    """Slugs of submissions that nobody has evaluated yet."""
+
+
+def load_board(folder: Path) -> Board:
+    """Return the entries of all submissions in a folder; a broken one does not stop the others.
+
+    Raises:
+        ConfigError: one line, if there is no such folder.
+    """
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: no such folder; it holds <method>/<data set>-ipc<n>/submission.yaml")
+    entries: list[Entry] = []
+    problems: list[Problem] = []
+    waiting: list[str] = []
+    for place in _submissions(folder):
+        where = place.relative_to(folder).as_posix()
+        try:
+            if place.parent.is_symlink():
+                raise DataError(f"{place.parent}: is a symbolic link, which a method's folder must not be")
+            submission = load(place)
+            found = _entries(submission)
+        except DDRankError as error:
+            problems.append(Problem(where, str(error)))
+            continue
+        entries += found
+        waiting += [] if found else [submission.slug]
+    return Board(entries=tuple(entries), problems=tuple(problems), waiting=tuple(waiting))
+
+
+def _submissions(folder: Path) -> Iterator[Path]:
+    """Yield the folders two below, in order of their names; links too, which are refused later."""
+    for method in _folders(folder):
+        yield from _folders(method)
+
+
+def _folders(folder: Path) -> list[Path]:
+    places = folder.iterdir() if folder.is_dir() else ()
+    return sorted(place for place in places if place.is_dir() and not place.name.startswith((".", "_")))
+
+
+# -- one submission ----------------------------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True)
+class _Run:
+    """A record that was read."""
+
+    record: Mapping[str, Any]
+    measured: Measured
+    student: str
+    where: str
+
+
+def _entries(submission: Submission) -> list[Entry]:
+    """Return the entries of one submission.
+
+    Raises:
+        DDRankError: one line, for the first thing that is wrong.
+    """
+    results = submission.folder / "results"
+    findings = _findings(submission)
+    found: list[Entry] = []
+    for track in TRACKS:
+        runs = _runs(results / track, submission)
+        own = runs.get("method")
+        if own is not None:
+            controls = {name: runs[name].measured for name in CONTROLS if name in runs}
+            found.append(_entry(submission, track, own, controls, findings))
+        for variant, run in _variants(runs):
+            if track != "own":
+                raise DataError(f"{run.where}: variants are of the method's own recipe, in results/own")
+            check_variant(run.record, own.record if own else None, variant.axis, run.where)
+            found.append(_entry(submission, track, run, {}, findings, variant))
+    return found
+
+
+def _runs(folder: Path, submission: Submission) -> dict[str, _Run]:
+    """Return the run of each contestant that has a record."""
+    records = {place.name: place / "record.json" for place in _folders(folder)}
+    return {name: _run(path, submission) for name, path in records.items() if path.exists()}
+
+
+def _run(path: Path, submission: Submission) -> _Run:
+    record, where = read_json(path), str(path)
+    dataset = take(record, "config.dataset.use", str, where)
+    if dataset != submission.dataset:
+        raise DataError(f"{where}: config.dataset: {dataset}, but the submission is for {submission.dataset}")
+    student = described(take(record, "config.student", dict, where))
+    return _Run(record=record, measured=measured(record, where), student=student, where=where)
+
+
+def described(component: Mapping[str, Any]) -> str:
+    """Return a component of a record's config in one line: its name and every parameter.
+
+    >>> described({"use": "convnet", "depth": 3})
+    'convnet depth=3'
+    """
+    given = (f"{name}={_shown(value)}" for name, value in component.items() if name != "use")
+    return " ".join([_shown(component.get("use")), *given])
+
+
+def _shown(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _variants(runs: Mapping[str, _Run]) -> Iterator[tuple[Variant, _Run]]:
+    for name, run in runs.items():
+        if match := _VARIANT.fullmatch(name):
+            yield Variant(axis=cast("Axis", match[1]), name=match[2]), run
+
+
+def _entry(
+    submission: Submission,
+    track: Track,
+    run: _Run,
+    controls: Mapping[str, Measured],
+    findings: tuple[Finding, ...],
+    variant: Variant | None = None,
+) -> Entry:
+    image_bytes, label_bytes, teacher_bytes = sizes(run.record, submission.folder, run.where)
+    recipe = take(run.record, "config.recipe", dict, run.where)
+    return Entry(
+        submission=submission,
+        track=track,
+        student=run.student,
+        labels=take(recipe, "labels.use", str, f"{run.where}: config.recipe"),
+        measured=run.measured,
+        controls=controls,
+        image_bytes=image_bytes,
+        label_bytes=label_bytes,
+        teacher_bytes=teacher_bytes,
+        findings=findings,
+        command=_command(submission, track, take(run.record, "config", dict, run.where), variant),
+        augmentation=_augmentation(recipe, run.where),
+        variant=variant,
+    )
+
+
+def _augmentation(recipe: Mapping[str, Any], where: str) -> str:
+    chain = take(recipe, "augmentation", list, f"{where}: config.recipe")
+    return (
+        ", ".join(take(item, "use", str, f"{where}: config.recipe.augmentation") for item in chain) or "none"
+    )
+
+
+def _command(submission: Submission, track: Track, config: Mapping[str, Any], variant: Variant | None) -> str:
+    folder = f"submissions/{submission.slug}"
+    if variant is None:
+        return shlex.join(["ddrank", "submission", "evaluate", folder, "--track", track])
+    changes = [
+        part
+        for field in SHOWN[variant.axis]
+        for part in ("--set", f"{field}={json.dumps(config_at(config, field))}")
+    ]
+    return shlex.join(["ddrank", "run", f"{folder}/{submission.recipe.name}", *changes])
+
+
+# -- what was checked --------------------------------------------------------------------------
+
+
+def _findings(submission: Submission) -> tuple[Finding, ...]:
+    """Return what `ddrank submission check` has found; that it was not run, or on other files, is a finding.
+
+    Raises:
+        DataError: one line, if it has refused the submission.
+    """
+    path, again = (
+        submission.folder / "check.json",
+        f"'ddrank submission check submissions/{submission.slug} --write'",
+    )
+    if not path.exists():
+        return (Finding(level="warning", check="check", text=f"not checked yet; run {again}"),)
+    report = read_json(path)
+    listed = take(report, "findings", list, str(path))
+    findings = tuple(_finding(item, f"{path}: findings[{index}]") for index, item in enumerate(listed))
+    if refusing := next((finding for finding in findings if finding.level == "error"), None):
+        raise DataError(f"{path}: refused by its check: {refusing.text}")
+    checked = take(report, "checked.files", dict, str(path))
+    if changed := next((name for name, digest in _digests(submission) if checked.get(name) != digest), None):
+        text = f"{changed} is not the file that was checked; run {again} again"
+        return (Finding(level="warning", check="check", text=text), *findings)
+    return findings
+
+
+def _digests(submission: Submission) -> Iterator[tuple[str, str]]:
+    """Yield the name and the SHA-256 of each file that the row is made of."""
+    folder, distilled = submission.folder, submission.distilled.path
+    records = sorted(folder.glob("results/*/*/record.json"))
+    for path in (
+        folder / "submission.yaml",
+        submission.recipe,
+        *records,
+        *([distilled] if distilled else []),
+    ):
+        yield path.relative_to(folder).as_posix(), digest_of(path)
+
+
+def _finding(item: Any, where: str) -> Finding:
+    level = take(item, "level", str, where)
+    if level not in get_args(Level):
+        raise DataError(f"{where}: level: must be one of {', '.join(get_args(Level))}")
+    picture = item.get("picture")
+    if picture is not None and not _PICTURE.fullmatch(typed(picture, str, f"{where}: picture")):
+        raise DataError(f"{where}: picture: must be the name of a .png file beside the report")
+    return Finding(
+        level=cast("Level", level),
+        check=take(item, "check", str, where),
+        text=take(item, "text", str, where),
+        picture=picture,
+    )

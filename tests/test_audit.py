@@ -230,7 +230,7 @@ def mnist(data) -> RealData:
     return real_of(images("train"), images("t10k"))
 
 
-@pytest.mark.parametrize("name", ["cifar10", "mnist"])
+@pytest.mark.parametrize("name", ["cifar10", pytest.param("mnist", marks=pytest.mark.slow)])
 def test_every_changed_image_of_a_real_data_set_is_found(name, request):
     real = request.getfixturevalue(name)
     step = len(real.train_images) // 4

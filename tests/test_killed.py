@@ -185,8 +185,14 @@ def test_a_run_that_is_killed_at_random_moments_ends_with_the_record_of_an_undis
     assert begun.total() <= planned.total() + kills * at_once
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize("way", ["one by one", "two workers"])
+@pytest.mark.parametrize(
+    ("way", "number", "code"),
+    [
+        ("one by one", signal.SIGINT, 130),
+        ("two workers", signal.SIGINT, 130),
+        ("two workers", signal.SIGTERM, 143),
+    ],
+)
 def test_a_run_that_is_asked_to_end_does_so_within_seconds_and_says_how_to_go_on(harness, way, number, code):
     options = ("--quiet", *WAYS[way])
     pid = harness.start(*options)

@@ -189,6 +189,7 @@ def test_workers_that_are_killed_at_random_moments_change_nothing(cluster, tmp_p
     assert heard["ddrank_trial_started"] <= count + heard["killed"]
 
 
+@pytest.mark.slow
 def test_a_component_of_a_file_that_fails_on_workers_fails_its_arm_three_times_and_no_other(
     cluster, tmp_path, monkeypatch
 ):
@@ -216,6 +217,7 @@ def test_a_component_of_a_file_that_fails_on_workers_fails_its_arm_three_times_a
     )
 
 
+@pytest.mark.slow
 def test_teachers_are_trained_and_asked_on_workers_as_here(cluster, tmp_path, monkeypatch):
     changes = {
         "recipe": {**RECIPE, "labels": "teacher", "loss": {"use": "kl"}},
@@ -229,6 +231,7 @@ def test_teachers_are_trained_and_asked_on_workers_as_here(cluster, tmp_path, mo
     assert numbers(run(prepared, tmp_path / "there", make=on_ray(None, workers=1))) == numbers(here)
 
 
+@pytest.mark.slow
 def test_a_machine_with_another_version_of_a_plugin_is_not_used(cluster, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(cluster)
     (cluster / "acme_cross.py").write_text(ACME)

@@ -9,13 +9,15 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
+_ENGINE = "ddrank_core"
+
 
 def source_digest(cls: type) -> str | None:
     """Return the SHA-256 of the sources behind a class, or None where there are none to read.
 
     A class in a package counts every .py file of its top-level package, since components share helpers; of
-    a namespace that distributions share, the package below it. A class in a module of its own counts that
-    file.
+    a namespace that distributions share, and of `ddrank_core`, the package below it. A class in a module of
+    its own counts that file.
     """
     folders = list(getattr(_top_module(cls.__module__), "__path__", ()))
     try:
@@ -31,7 +33,9 @@ def source_digest(cls: type) -> str | None:
 def _top_module(name: str) -> ModuleType | None:
     """Return the first module with a file of its own on the way to the module `name`."""
     parts = name.split(".")
-    prefixes = (".".join(parts[:count]) for count in range(1, len(parts) + 1))
+    # What the launcher prints, or a page looks like, must not make a component another.
+    first = 2 if parts[0] == _ENGINE else 1
+    prefixes = (".".join(parts[:count]) for count in range(first, len(parts) + 1))
     modules = (sys.modules.get(prefix) for prefix in prefixes)
     return next((module for module in modules if getattr(module, "__file__", None)), None)
 

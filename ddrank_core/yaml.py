@@ -1,4 +1,4 @@
-"""Safe YAML: no tags, no aliases, no duplicate keys, a size limit, and 1e-3 is a number."""
+"""Safe YAML: no tags, no aliases, no duplicate keys, limits of size, and 1e-3 is a number."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import yaml
 from ddrank_core.errors import ConfigError, one_line
 
 MAX_BYTES = 1 << 20
+_MAX_WHOLE, _MAX_NUMBER = 30, 100
+"""Characters of a whole number, and of any: Python takes minutes over longer ones, or cannot print them."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -37,10 +39,27 @@ class _Loader(yaml.SafeLoader):
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
+    def construct_whole(self, node: Any) -> int:
+        if len(node.value) > _MAX_WHOLE:
+            raise _fault(f"a whole number of {len(node.value)} characters is too large", node)
+        value: int = self.construct_yaml_int(node)
+        if abs(value) > 1 << 63:
+            raise _fault(f"{node.value} is too large for a whole number (at most 2^63)", node)
+        return value
+
+    def construct_number(self, node: Any) -> float:
+        if len(node.value) > _MAX_NUMBER:
+            raise _fault(f"a number of {len(node.value)} characters is too long", node)
+        value: float = self.construct_yaml_float(node)
+        return value
+
 
 def _fault(problem: str, at: Any) -> yaml.MarkedYAMLError:
     return yaml.MarkedYAMLError(problem=problem, problem_mark=at.start_mark)
 
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_whole)
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_number)
 
 # YAML 1.1, which PyYAML keeps to, reads 1e-3 as text; every author of a config means a number.
 _Loader.add_implicit_resolver(

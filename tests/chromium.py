@@ -112,6 +112,8 @@ class Page:
 
     def look(self, width: int = 1400, height: int = 900, dark: bool = False, phone: bool = False) -> None:
         """Choose the window's size and the system's theme."""
+        # A tab behind another gets no frames.
+        self.call("Page.bringToFront")
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,

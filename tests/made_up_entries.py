@@ -6,6 +6,8 @@ import math
 import random
 from pathlib import Path
 
+import attrs
+
 from ddrank_core.engine import score
 from ddrank_core.leaderboard.types import (
     Claim,
@@ -16,6 +18,7 @@ from ddrank_core.leaderboard.types import (
     Measured,
     Submission,
     Track,
+    Variant,
 )
 
 REPEATS = 5
@@ -151,4 +154,13 @@ def entries(count: int, folder: Path) -> list[Entry]:
     for number in range(count):
         findings = (found,) * (number % 7 == 0) + (stated,) * (number % 3 == 0)
         made += [entry(number, folder, track, findings) for track in ("own", "fixed")]
+    return made
+
+
+def variants(of: Entry, numbers: dict[int, Variant], **changes) -> list[Entry]:
+    """Return variants of an entry's set, each measured as the entry of that number is."""
+    made = []
+    for number, variant in numbers.items():
+        one = entry(number, of.submission.folder, of.track)
+        made.append(attrs.evolve(one, submission=of.submission, labels=of.labels, variant=variant, **changes))
     return made

@@ -4,21 +4,35 @@ from __future__ import annotations
 
 import gzip
 import io
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
 
+import attrs
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.nn.functional import avg_pool2d, interpolate
+from torch.nn.functional import affine_grid, avg_pool2d, grid_sample, interpolate
 
 from ddrank_core.data.distilled import to_unit
 from ddrank_core.data.importers import ImportOptions, read_source
 from ddrank_core.leaderboard import audit as module
-from ddrank_core.leaderboard.audit import COPY, FLOOR, SAME, Audit, Pair, audit
+from ddrank_core.leaderboard.audit import (
+    COPY,
+    FLOOR,
+    SAME,
+    SURELY_LIKE_TEST_IMAGES,
+    Audit,
+    Pair,
+    Part,
+    audit,
+)
 from ddrank_core.leaderboard.audit_figure import MAX_PAIRS, pairs_png
+from ddrank_core.leaderboard.findings import Findings
+from ddrank_core.leaderboard.set_check import check_images
+from ddrank_core.leaderboard.types import Finding
 from ddrank_core.types import RealData
 
 TRAIN, TEST = 300, 60
@@ -181,15 +195,113 @@ def test_what_counts_as_a_match_and_as_a_copy(correlation, second, alike, is_mat
     pair = Pair(
         index=0, part="train", real=0, correlation=correlation, second=second, shift=(0, 0), flip=False
     )
-    found = Audit(pairs=(pair,), alike=alike)
+    found = Audit(pairs=(pair,), alike=alike, wholly=frozenset({0}))
     assert (is_match, is_copy) == (bool(found.matches), bool(found.copies))
     assert (is_match and not is_copy) == bool(found.near)
 
 
-def test_of_very_many_images_evenly_spread_ones_are_compared(real, monkeypatch):
-    monkeypatch.setattr(module, "MAX_COMPARISONS", 5 * (TRAIN + TEST))
-    found = audit(textures(18, 2).float() / 255, real)
-    assert [0, 4, 8, 12, 16] == [pair.index for pair in found.pairs]
+def test_of_very_many_images_all_are_compared_with_the_test_images(real, monkeypatch):
+    monkeypatch.setattr(module, "MAX_COMPARISONS", 5 * TRAIN)
+    distilled = textures(18, 2).float() / 255
+    distilled[1::2] = real.test_images[:9].float() / 255
+    found = audit(distilled, real)
+    assert list(range(18)) == [pair.index for pair in found.pairs]
+    assert {(2 * k + 1, "test", k) for k in range(9)} == {
+        (pair.index, pair.part, pair.real) for pair in found.copies
+    }
+
+
+def test_which_of_very_many_images_meet_the_training_images_cannot_be_foreseen(real, monkeypatch):
+    monkeypatch.setattr(module, "MAX_COMPARISONS", 5 * TRAIN)
+    distilled = textures(40, 2).float() / 255
+    distilled[20:] = real.train_images[20:40].float() / 255
+    once, again = audit(distilled, real), audit(distilled, real)
+    assert once.seed != again.seed
+    for found in (once, again):
+        order = torch.randperm(40, generator=torch.Generator().manual_seed(found.seed))
+        assert set(order[:5].tolist()) == found.wholly
+        assert {k for k in found.wholly if k >= 20} == {pair.index for pair in found.copies}
+
+
+def test_a_negative_is_found_and_called_one(real):
+    distilled = textures(3, 2).float() / 255
+    distilled[1] = 1 - real.test_images[8].float() / 255
+    (match,) = audit(distilled, real).copies
+    assert (1, "test", 8, True) == (match.index, match.part, match.real, match.inverted)
+    (match,) = audit(1 - distilled, real).copies
+    assert not match.inverted
+
+
+# -- the set as a whole ---------------------------------------------------------------------------
+
+
+def turned(images: torch.Tensor, degrees: float = 8) -> torch.Tensor:
+    """Turn pictures about their middle; what comes in at the border is mirrored."""
+    turn = torch.tensor(math.radians(degrees))
+    matrix = torch.tensor([[turn.cos(), -turn.sin(), 0], [turn.sin(), turn.cos(), 0]])
+    grid = affine_grid(matrix.expand(len(images), 2, 3), list(images.shape), align_corners=False)
+    return grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+
+
+def pair_of(index: int, part: Part, real: int) -> Pair:
+    return Pair(index=index, part=part, real=real, correlation=0.5, second=0.4, shift=(0, 0), flip=False)
+
+
+def test_a_set_that_is_like_test_images_too_often_is_improbable():
+    """By hand: ten of ten at one half; and eight or more of ten is 56 of 1,024."""
+    ten = tuple(pair_of(k, "test", k) for k in range(10))
+    found = Audit(pairs=ten, alike=FLOOR, wholly=frozenset(range(10)))
+    assert pytest.approx(2**-10) == found.test_p_value
+    mixed = (*ten[:8], pair_of(8, "train", 0), pair_of(9, "train", 1))
+    assert pytest.approx(56 / 1024) == attrs.evolve(found, pairs=mixed).test_p_value
+    assert pytest.approx(0.9**10) == attrs.evolve(found, by_chance=0.9).test_p_value
+
+
+def test_a_real_image_counts_once_and_only_where_both_parts_were_compared():
+    same = tuple(pair_of(k, "test", 3) for k in range(20))
+    found = Audit(pairs=same, alike=FLOOR, wholly=frozenset(range(20)))
+    assert ({"train": 0, "test": 1}, 0.5) == (found.alike_by_part, found.test_p_value)
+    assert 1 == attrs.evolve(found, wholly=frozenset()).test_p_value
+
+
+def test_test_images_that_are_no_match_one_by_one_are_seen_in_the_set(real):
+    found = audit(turned(real.test_images.float() / 255, 7), real)
+    assert len(found.matches) < 5
+    assert found.test_p_value < SURELY_LIKE_TEST_IMAGES
+
+
+def test_sets_that_know_no_test_image_are_not_like_them(real):
+    noise = torch.rand(TEST, 3, 32, 32, generator=torch.Generator().manual_seed(3))
+    for images in (
+        turned(real.train_images[:TEST].float() / 255, 7),
+        textures(TEST, 4).float() / 255,
+        noise,
+    ):
+        assert audit(images, real).test_p_value > 0.1
+
+
+def found_in(images: torch.Tensor, real: RealData) -> list[Finding]:
+    findings = Findings()
+    check_images(images, real, lambda name, paint: None, findings)
+    return findings.all
+
+
+def test_the_check_refuses_a_set_that_is_like_test_images_too_often(real):
+    hidden = turned(real.test_images.float() / 255, 7)
+    for images, level in ((hidden, "error"), (hidden[:14], "warning")):
+        (finding,) = (each for each in found_in(images, real) if "may hold changed test" in each.text)
+        assert (level, "real images") == (finding.level, finding.check)
+    honest = found_in(textures(TEST, 4).float() / 255, real)
+    assert [("info", "real images")] == [(each.level, each.check) for each in honest]
+
+
+def test_the_check_warns_where_not_all_images_were_compared(real, monkeypatch):
+    monkeypatch.setattr(module, "MAX_COMPARISONS", 5 * TRAIN)
+    (finding,) = found_in(textures(18, 2).float() / 255, real)
+    assert "warning" == finding.level
+    assert finding.text.startswith(
+        "18 images compared with 60 test images, but only 5 of them, drawn with seed "
+    )
 
 
 def test_the_picture_shows_the_distilled_image_left_of_the_real_one(tmp_path, real):
@@ -228,6 +340,12 @@ def mnist(data) -> RealData:
         return torch.from_numpy(np.frombuffer(raw, np.uint8, offset=16).reshape(-1, 1, 28, 28).copy())
 
     return real_of(images("train"), images("t10k"))
+
+
+def test_turned_test_images_of_cifar10_are_seen_in_the_set(cifar10):
+    found = audit(turned(cifar10.test_images[:40].float() / 255), cifar10)
+    assert len(found.matches) < 5
+    assert found.test_p_value < SURELY_LIKE_TEST_IMAGES
 
 
 @pytest.mark.parametrize("name", ["cifar10", pytest.param("mnist", marks=pytest.mark.slow)])
@@ -270,6 +388,7 @@ def test_published_distilled_sets_hold_no_real_image(data, cifar10, mnist):
     found = {name: audit(images, real) for name, (images, real) in sets.items()}
     matches = {name: audited.matches for name, audited in found.items()}
     assert {"CAMDM": 0, "MTT": 0, "DC": 0, "DSA": 6} == {name: len(pairs) for name, pairs in matches.items()}
+    assert min(audited.test_p_value for audited in found.values()) > 0.4
     # DSA starts from real images; those of its images whose start is among these are near duplicates of it.
     assert () == found["DSA"].copies
     assert {((0, 0), False)} == {(match.shift, match.flip) for match in matches["DSA"]}

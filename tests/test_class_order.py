@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import gzip
 import os
+from itertools import permutations
 from pathlib import Path
 
 import attrs
 import numpy as np
 import pytest
 import torch
+from ddrank_datasets.digits import Digits
 from test_audit import grid
 
 from ddrank_core.data.distilled import to_unit
 from ddrank_core.data.importers import ImportOptions, read_source
-from ddrank_core.leaderboard.class_order import ClassOrder, class_order
-from ddrank_core.types import RealData
+from ddrank_core.leaderboard.class_order import ClassOrder, _standard, class_order
+from ddrank_core.leaderboard.findings import Findings
+from ddrank_core.leaderboard.set_check import Loaded, check_class_order
+from ddrank_core.leaderboard.types import Finding
+from ddrank_core.types import DistilledSet, ImageSpace, RealData
 
 CLASSES = 6
 
@@ -63,32 +68,87 @@ def test_permuted_labels_are_caught_and_the_permutation_is_named(real, order):
 
 
 @pytest.mark.parametrize("ipc", [1, 5])
-def test_noise_is_not_called_permuted(real, ipc):
-    labels = torch.arange(CLASSES).repeat_interleave(ipc)
-    for seed in range(10):
+def test_noise_is_neither_called_permuted_nor_confirmed(real, ipc):
+    labels, confirmed = torch.arange(CLASSES).repeat_interleave(ipc), 0
+    for seed in range(5):
         images = torch.rand(len(labels), 1, 12, 12, generator=torch.Generator().manual_seed(seed))
-        assert not class_order(images, labels, real).permuted
+        found = class_order(images, labels, real)
+        assert not found.permuted
+        confirmed += found.confirmed
+    assert confirmed <= 1
+
+
+def test_the_fit_is_the_deviation_of_the_labels_among_all_their_orders():
+    """Against all 720 orders of six labels."""
+    matrix = torch.rand(6, 6, generator=torch.Generator().manual_seed(0)).double()
+    sums = np.array([sum(matrix[k, order[k]] for k in range(6)) for order in permutations(range(6))])
+    assert pytest.approx((sums[0] - sums.mean()) / sums.std()) == float(_standard(matrix).diagonal().sum())
 
 
 @pytest.mark.parametrize(
-    ("gain", "by_chance", "moved", "permuted"),
+    ("moved", "best", "fit", "by_chance", "gain", "permuted"),
     [
-        (0.0, 0.0, 0, False),
-        (0.14, 0.0, 2, False),
-        (0.16, 0.0, 2, True),
-        # 1.15 times what is gained by chance.
-        (0.45, 0.4, 10, False),
-        (0.47, 0.4, 10, True),
+        (0, 8.0, 8.0, 5.0, 0.0, False),
+        (2, 8.0, 7.3, 5.0, 0.3, True),
+        # 0.3 for each label that moves.
+        (2, 8.0, 7.5, 5.0, 0.2, False),
+        (10, 6.0, 3.1, 5.0, 0.3, False),
+        # 1.05 times what images of no class reach.
+        (10, 5.2, 0.0, 5.0, 0.6, False),
+        (10, 5.3, 0.0, 5.0, 0.6, True),
         # Of few classes, chance may do anything; but not with every image.
-        (0.94, 1.0, 3, False),
-        (0.96, 1.0, 3, True),
+        (3, 2.0, -1.0, 2.0, 0.94, False),
+        (3, 2.0, -1.0, 2.0, 0.96, True),
     ],
 )
-def test_how_clear_another_order_must_be(gain, by_chance, moved, permuted):
+def test_how_clear_another_order_must_be(moved, best, fit, by_chance, gain, permuted):
     order = (*((k + 1) % moved for k in range(moved)), *range(moved, 10))
-    found = ClassOrder(agreement=0.5, looks_like=order, gain=gain, by_chance=by_chance)
+    found = ClassOrder(agreement=0.3, looks_like=order, gain=gain, fit=fit, best=best, by_chance=by_chance)
     assert moved == len(found.moved)
     assert permuted == found.permuted
+
+
+@pytest.mark.parametrize(
+    ("agreement", "classes", "fit", "confirmed"),
+    [
+        (0.3, 10, 2.4, False),
+        (0.3, 10, 2.6, True),
+        # Halfway from a tenth to one is 0.55.
+        (0.54, 10, 0.0, False),
+        (0.56, 10, 0.0, True),
+        # Of two classes, no order fits better than 1.
+        (0.74, 2, 1.0, False),
+        (0.76, 2, 1.0, True),
+    ],
+)
+def test_how_well_labels_must_fit_to_be_confirmed(agreement, classes, fit, confirmed):
+    found = ClassOrder(agreement=agreement, looks_like=tuple(range(classes)), gain=0.0, fit=fit, best=fit)
+    assert confirmed == found.confirmed
+
+
+def finding_of(images: torch.Tensor, labels: torch.Tensor, real: RealData) -> Finding:
+    space = ImageSpace(kind="unit")
+    distilled = DistilledSet(images=images, labels=labels, space=space, num_classes=real.num_classes)
+    findings = Findings()
+    loaded = Loaded(path=Path("set.safetensors"), distilled=distilled, sha256="0" * 64)
+    check_class_order(loaded, images, real, findings)
+    (finding,) = findings.all
+    assert "class order" == finding.check
+    return finding
+
+
+def test_the_check_confirms_refuses_or_says_that_it_cannot_tell(real):
+    images, labels = blobs(5, 1, 0.5)
+    noise = torch.rand(len(labels), 1, 12, 12, generator=torch.Generator().manual_seed(0))
+    right, wrong = finding_of(images, labels, real), finding_of(images, (labels + 1) % CLASSES, real)
+    assert ("info", "error") == (right.level, wrong.level)
+    assert right.text.startswith(
+        "as a whole, the labels are in the data set's order: linear classifiers confirm 100.0%"
+    )
+    assert "6 of 6 labels are permuted: images of 0 look like 5, 1 look like 0" in wrong.text
+    untold = finding_of(noise, labels, real)
+    assert "warning" == untold.level
+    assert "labels: whether they are permuted cannot be told from these images" in untold.text
 
 
 # -- real data -----------------------------------------------------------------------------------
@@ -147,16 +207,38 @@ def test_published_sets_pass_and_are_caught_when_their_labels_are_permuted(name,
     assert list(range(10)) == [found.looks_like[label] for label in order.tolist()]
 
 
+def drawn(real: RealData, ipc: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, RealData]:
+    """Return random real images as a distilled set, and the real data without them."""
+    order = torch.randperm(len(real.train_labels), generator=torch.Generator().manual_seed(seed))
+    rows = torch.cat([order[real.train_labels[order] == label][:ipc] for label in range(10)])
+    rest = torch.ones(len(order), dtype=torch.bool)
+    rest[rows] = False
+    images = real.train_images[rows].float() / (1 if real.train_images.is_floating_point() else 255)
+    others = attrs.evolve(real, train_images=real.train_images[rest], train_labels=real.train_labels[rest])
+    return images, real.train_labels[rows], others
+
+
 @pytest.mark.parametrize("ipc", [1, 10])
 def test_real_images_as_a_distilled_set_are_hard_but_not_permuted(cifar10, ipc):
     for seed in range(2):
-        source = torch.Generator().manual_seed(seed)
-        drawn = torch.randperm(len(cifar10.train_labels), generator=source)
-        rows = torch.cat([drawn[cifar10.train_labels[drawn] == label][:ipc] for label in range(10)])
-        rest = torch.ones(len(drawn), dtype=torch.bool)
-        rest[rows] = False
-        images, labels = cifar10.train_images[rows].float() / 255, cifar10.train_labels[rows]
-        others = attrs.evolve(
-            cifar10, train_images=cifar10.train_images[rest], train_labels=cifar10.train_labels[rest]
-        )
-        assert not class_order(images, labels, others).permuted
+        found = class_order(*drawn(cifar10, ipc, seed))
+        assert (False, True) == (found.permuted, found.confirmed)
+
+
+@pytest.mark.parametrize("ipc", [1, 10])
+def test_permuted_labels_of_photographs_are_caught_or_cannot_be_told(cifar10, ipc):
+    images, labels, others = drawn(cifar10, ipc, 0)
+    assert not class_order(images, (labels + 1) % 10, others).confirmed
+
+
+def test_permuted_labels_of_one_digit_a_class_are_caught():
+    real, caught = Digits().load(), 0
+    for seed in range(20):
+        images, labels, others = drawn(real, 1, seed)
+        swapped = torch.tensor([1, 0, *range(2, 10)])[labels]
+        assert class_order(images, labels, others).confirmed
+        caught += class_order(images, swapped, others).permuted
+        moved = class_order(images, (labels + 1) % 10, others)
+        caught += moved.permuted
+        assert not moved.confirmed
+    assert caught >= 38

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import struct
 import zipfile
 import zlib
@@ -424,3 +425,92 @@ def test_the_table_starts_from_a_submission_that_is_good(tmp_path, capsys, good)
     assert out.splitlines()[-1] == f"{folder}: can be submitted"
     assert "errors" not in out
     assert CONFIG["recipe"]["epochs"] == 4
+
+
+# -- where the real data are -------------------------------------------------------------------
+
+
+def data_at(path: str) -> Any:
+    return lambda folder: edit_recipe(folder, dataset={"use": "arrays", "path": path})
+
+
+def data_beside(place: str) -> Any:
+    """Put the real data among the submissions, and let the recipe read them there."""
+
+    def make(folder: Path) -> None:
+        shutil.move(folder.parents[2] / "real.npz", folder / place)
+        edit_recipe(folder, dataset={"use": "arrays", "path": place})
+
+    return make
+
+
+def data_by_link(target: str) -> Any:
+    """Let the recipe read a link beside submissions/."""
+
+    def make(folder: Path) -> None:
+        (folder.parents[2] / "datasets").symlink_to(target)
+        edit_recipe(folder, dataset={"use": "arrays", "path": "../../../datasets"})
+
+    return make
+
+
+def data_by_pipe(folder: Path) -> None:
+    os.mkfifo(folder.parents[2] / "pipe")
+    edit_recipe(folder, dataset={"use": "arrays", "path": "../../../pipe"})
+
+
+ELSEWHERE = "dataset.path: must begin as ../../../datasets does, and lie beside submissions/"
+COMES_ALONG = "dataset.path: real data must not come with the submission"
+PLACES = [
+    pytest.param(data_at("/etc/passwd"), ELSEWHERE, id="absolute"),
+    pytest.param(data_at("/dev/zero"), ELSEWHERE, id="device"),
+    pytest.param(data_at("~/x.npz"), ELSEWHERE, id="home"),
+    pytest.param(data_at("../../../../x.npz"), ELSEWHERE, id="far-up"),
+    pytest.param(data_at("C:\\x.npz"), COMES_ALONG, id="drive"),
+    pytest.param(data_beside("../real.npz"), COMES_ALONG, id="sibling"),
+    pytest.param(data_beside("../../real.npz"), COMES_ALONG, id="submissions"),
+    pytest.param(data_by_link("submissions/stripes"), COMES_ALONG, id="link-into-submissions"),
+    pytest.param(data_by_link("/dev/zero"), "dataset.path: is neither a plain file nor a folder", id="link"),
+    pytest.param(data_by_pipe, "dataset.path: is neither a plain file nor a folder", id="pipe"),
+]
+
+
+@pytest.mark.parametrize("command", [("check",), ("evaluate", "--device", "cpu", "--track", "own")])
+@pytest.mark.parametrize(("change", "line"), PLACES)
+def test_real_data_are_read_only_beside_submissions(tmp_path, capsys, good, change, line, command):
+    folder = copied(good, tmp_path / "root")
+    change(folder)
+    verb, *options = command
+    code = main(["submission", verb, str(folder), *options])
+    out, err = capsys.readouterr()
+    assert 2 == code
+    assert 1 == (out + err).count(line)
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("command", ["check", "evaluate"])
+def test_a_submission_fetches_no_data(tmp_path, capsys, monkeypatch, good, command):
+    folder = copied(good, tmp_path / "root")
+    folder = folder.rename(folder.with_name("mnist-ipc2"))
+    declare(folder, dataset="mnist")
+    edit_recipe(folder, dataset={"use": "mnist", "root": "../../../datasets", "download": True})
+    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("asked the network"))
+    assert 2 == main(["submission", command, str(folder)])
+    out, err = capsys.readouterr()
+    assert 1 == (out + err).count(
+        "run.yaml: dataset.download: a submission must not fetch data; leave it out, and fetch them with "
+        "'ddrank data info mnist --set dataset.download=true' in the folder that has submissions/"
+    )
+    assert not (tmp_path / "root" / "datasets").exists()
+
+
+def test_data_that_lie_elsewhere_are_read_through_a_link_beside_submissions(tmp_path, capsys, good):
+    folder = copied(good, tmp_path / "root")
+    (tmp_path / "disk").mkdir()
+    shutil.move(tmp_path / "root" / "real.npz", tmp_path / "disk" / "real.npz")
+    (tmp_path / "root" / "datasets").symlink_to(tmp_path / "disk")
+    edit_recipe(folder, dataset={"use": "arrays", "path": "../../../datasets/real.npz"})
+    code = main(["submission", "check", str(folder)])
+    out, err = capsys.readouterr()
+    assert (0, "") == (code, err), out
+    assert "linear classifiers confirm" in out

@@ -171,3 +171,10 @@ def test_of_a_namespace_that_distributions_share_only_ones_own_sources_count(sit
     found = source_digest(importlib.import_module(module).Focal)
     alone = hashlib.sha256(own.read_bytes()).hexdigest()
     assert found == (digest(own.parent) if own.parent.name == "acme" else alone)
+
+
+def test_of_the_engine_only_what_trains_counts():
+    """The launcher and the pages change more often, and no number with them."""
+    import ddrank_core.engine.optimizers as optimizers
+
+    assert source_digest(optimizers.SGD) == digest(Path(optimizers.__file__).parent)

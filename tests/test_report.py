@@ -306,7 +306,7 @@ def test_trials_csv_has_a_line_for_each_trial(report):
         ("+1", "'+1"),
         ("-1", "'-1"),
         ("@SUM(A1)", "'@SUM(A1)"),
-        ("\t=1", "'\t=1"),
+        ("\t=1", "'\t'=1"),
         ("\r=1", "' =1"),
         ("a-b, 'c' \"d\"\ne", "a-b, 'c' \"d\"\ne"),
     ],

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import json
+import math
 import re
 import struct
-import threading
-import urllib.request
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,20 +16,23 @@ import attrs
 import numpy as np
 import pytest
 import torch
-from made_up_entries import entries, entry
+import yaml
+from made_up_entries import entries, entry, variants
 from PIL import Image
-from test_rank import record, submit
+from ranked_case import record, submit
+from scipy import stats
 
 from ddrank_core.cli.main import main
 from ddrank_core.data import distilled as distilled_file
 from ddrank_core.errors import DataError
+from ddrank_core.leaderboard.rank import tables
 from ddrank_core.leaderboard.site import build as building
 from ddrank_core.leaderboard.site.build import build, index
 from ddrank_core.leaderboard.site.drawn import images_png
-from ddrank_core.leaderboard.site.figures import percent, summary
+from ddrank_core.leaderboard.site.figures import percent, recipe_accuracy, summary
 from ddrank_core.leaderboard.site.markup import asset, embedded, link, text
 from ddrank_core.leaderboard.site.rows import board, in_order
-from ddrank_core.leaderboard.types import DistilledFile, Finding
+from ddrank_core.leaderboard.types import DistilledFile, Finding, Variant
 from ddrank_core.types import DistilledSet, ImageSpace
 
 
@@ -153,7 +156,8 @@ def test_a_hostile_submission_adds_no_element_to_any_page(tmp_path, folder, word
     made = []
     for name, shown in (("plain", plain), ("hostile", hostile)):
         (folder / "run.yaml").write_bytes(b"dataset: digits" if shown is plain else words.encode())
-        build([shown], tmp_path / name)
+        varied = attrs.evolve(shown, variant=Variant(axis="labels", name=words if shown is hostile else "x"))
+        build([shown, varied], tmp_path / name)
         pages = {p: c.decode() for p, c in files(tmp_path / name).items() if p.endswith(".html")}
         made.append({page: [tag for tag, _ in Elements(content).found] for page, content in pages.items()})
     assert made[0] == made[1]
@@ -223,6 +227,42 @@ def test_a_page_has_the_arms_the_findings_the_config_and_the_command(tmp_path, f
         assert wanted in words
 
 
+def test_a_page_ranks_its_variants_and_says_why_one_has_no_score(tmp_path, folder):
+    own = attrs.evolve(entry(4, folder), augmentation="dsa")
+    names = {9: "crop", 14: "none", 19: "mixup"}
+    made = [own, *variants(own, {n: Variant(axis="augmentation", name=name) for n, name in names.items()})]
+    lost = {**made[3].measured.arms, "syn-any": (None, 0.5, 0.5, 0.5, 0.5)}
+    made[3] = attrs.evolve(made[3], measured=attrs.evolve(made[3].measured, arms=lost))
+    build(made, tmp_path / "site")
+    (page,) = (content.decode() for name, content in files(tmp_path / "site").items() if "/method" in name)
+    table = page.partition('<table class="varied">')[2].partition("</table>")[0]
+    shown = [re.findall("<td[^>]*>(.*?)(?:<|$)", row) for row in table.split("<tr>")[2:]]
+    heads = re.findall('<th scope="row">(.*?)</th>', table)
+    (wanted,) = (one for one in tables(made) if one.key.axis)
+    assert [f"{row.mean:.4f} ± {row.ci95:.4f}" for row in wanted.rows] == [cells[1] for cells in shown[:3]]
+    assert ["–", "syn-any: 1 of 5 repeats without accuracy", "–"] == shown[3]
+    assert {"as submitted: dsa", "crop", "none"} == set(heads[:3])
+    assert "mixup" == heads[3]
+    # Three drawn intervals, and the arms of the three variants folded below.
+    assert (3, 3) == (table.count("<line"), page.count("<details>"))
+
+
+def test_a_page_has_the_scores_at_the_tables_weight_whatever_the_recipes_own_is(tmp_path, folder):
+    made = entry(4, folder)
+    stated = {**made.measured.scores, "lrs": (0.9, 0.01), "ior": (0.1, None)}
+    build([attrs.evolve(made, measured=attrs.evolve(made.measured, scores=stated))], tmp_path / "site")
+    (page,) = (content.decode() for name, content in files(tmp_path / "site").items() if "/method" in name)
+    words = "".join(Elements(page).words)
+    (lrs, half), (ars, other_half) = (made.measured.scores[name] for name in ("lrs", "ars"))
+    for wanted in (
+        f"LRS, w = 0.5{lrs:.4f} ± {half:.4f}",
+        f"ARS, g = 0.5{ars:.4f} ± {other_half:.4f}",
+        "IOR10.00 points",
+    ):
+        assert wanted in words
+    assert "0.9000" not in words
+
+
 def test_five_hundred_submissions_are_less_than_three_megabytes_gzipped(tmp_path, folder):
     """Configs, tables and drawings, without pictures; both tracks of each."""
     (folder / "run.yaml").write_text(asset("site.css")[:1000])
@@ -238,6 +278,30 @@ def test_rows_hold_every_repeat_and_of_controls_what_differs(folder):
         assert given == name
         assert {**row["arms"], **arms} == {arm: list(values) for arm, values in control.arms.items()}
         assert "full-hard" not in arms
+
+
+def test_an_arm_that_a_control_lacks_is_none_in_its_row(folder):
+    made = entry(2, folder)
+    lacking = {name: values for name, values in made.controls["noise"].arms.items() if name != "syn-aug"}
+    noise = attrs.evolve(made.controls["noise"], arms=lacking)
+    (row,) = board([attrs.evolve(made, controls={"noise": noise})])["rows"]
+    ((name, arms, _),) = row["controls"]
+    assert ("noise", {"syn-aug"}) == (name, {arm for arm, values in arms.items() if values is None})
+
+
+def test_an_accuracy_is_none_where_a_repeat_diverged(folder):
+    made = entry(2, folder).measured
+    assert summary(made.arms["syn-any"])[:2] == recipe_accuracy(made)
+    lost = {**made.arms, "syn-any": (None, *made.arms["syn-any"][1:])}
+    assert (None, None) == recipe_accuracy(attrs.evolve(made, arms=lost))
+
+
+def test_a_record_of_absurd_size_leaves_its_submission_out(tmp_path, folder):
+    absurd = attrs.evolve(entry(1, folder), image_bytes=1 << 20_000)
+    built = build([absurd, entry(2, folder)], tmp_path / "site")
+    slug = absurd.submission.slug
+    assert ((slug, "its record states images of more than 1 PiB"),) == built.left_out
+    assert 1 == built.rows
 
 
 def test_a_published_accuracy_has_no_interval_and_a_diverged_arm_no_mean():
@@ -260,8 +324,9 @@ def test_a_site_is_replaced_and_other_files_stay(tmp_path, folder):
     assert [
         "CNAME",
         "index.html",
-        "submissions/_page.css",
+        "submissions/_files.txt",
         "submissions/method-000/cifar10-ipc1.html",
+        "submissions/~page.css",
     ] == names
 
 
@@ -350,11 +415,13 @@ def a_link(folder: Path) -> None:
         (a_link, "no link"),
         (lambda folder: (folder / "check-1.png").write_bytes(png(40_000, 40_000)), "40000 x 40000 pixels"),
         (lambda folder: (folder / "check-1.png").write_bytes(png(4, 5, bytes(5 << 20))), "larger than 4 MiB"),
+        (lambda folder: (folder / "check-1.png").write_bytes(png(0, 5)), "0 x 5 pixels"),
+        (lambda folder: (folder / "check-1.png").write_bytes(png(4, 0)), "4 x 0 pixels"),
         (lambda folder: (folder / "check-1.png").write_bytes(b"<svg onload=alert(1)>"), "is no PNG"),
         (lambda folder: (folder / "check-1.png").mkdir(), "must be a file"),
         (lambda folder: None, "cannot be read"),
     ],
-    ids=["link", "bomb", "large", "svg", "folder", "missing"],
+    ids=["link", "bomb", "large", "flat", "thin", "svg", "folder", "missing"],
 )
 def test_a_picture_that_is_none_leaves_its_submission_out(tmp_path, folder, put, why):
     put(folder)
@@ -384,12 +451,12 @@ def test_images_are_drawn_a_row_for_each_class(tmp_path):
     images = torch.tensor([0.0, 1.0, 0.2, 0.4]).reshape(4, 1, 1, 1).expand(4, 1, 8, 8).contiguous()
     save(tmp_path / "set.safetensors", images, [1, 0, 0, 1], ImageSpace(kind="unit"))
     drawn = decoded(images_png(tmp_path / "set.safetensors"))
-    # Tiles of 8 pixels become 48, with gaps of 4.
-    assert (4, 100, 100) == tuple(drawn.shape)
-    corners = [[drawn[:, y, x].tolist() for x in (0, 52)] for y in (0, 52)]
+    # Tiles of 8 pixels become 64, with gaps of 4.
+    assert (4, 132, 132) == tuple(drawn.shape)
+    corners = [[drawn[:, y, x].tolist() for x in (0, 68)] for y in (0, 68)]
     grey = [[255, 51], [0, 102]]
     assert [[[value] * 3 + [255] for value in row] for row in grey] == corners
-    assert drawn[3, 50, 50] == 0
+    assert drawn[3, 66, 66] == 0
 
 
 def test_normalised_images_are_drawn_as_they_look(tmp_path):
@@ -406,6 +473,31 @@ def test_a_submission_that_brings_a_set_shows_its_images(tmp_path, folder):
     build([entry(1, folder, distilled=made)], tmp_path / "site")
     drawn = files(tmp_path / "site")["submissions/method-001/cifar10-ipc10/images.png"]
     assert images_png(folder / "set.safetensors") == drawn
+    # A picture that the author brings may be of anything.
+    (folder / "distilled.png").write_bytes(png(4, 5))
+    build([entry(1, folder, distilled=made)], tmp_path / "site")
+    assert drawn == files(tmp_path / "site")["submissions/method-001/cifar10-ipc10/images.png"]
+
+
+@pytest.mark.parametrize("fetched", [False, True])
+def test_a_pinned_set_is_drawn_where_it_was_fetched_and_else_shown_as_its_author_does(
+    tmp_path, folder, fetched
+):
+    save(folder / "set.safetensors", torch.rand(2, 1, 8, 8), [0, 1], ImageSpace(kind="unit"))
+    drawn, whole = images_png(folder / "set.safetensors"), (folder / "set.safetensors").read_bytes()
+    (folder / "run.yaml").write_text("distilled: {path: set.safetensors}\n")
+    (folder / "distilled.png").write_bytes(png(4, 5))
+    if not fetched:
+        (folder / "set.safetensors").write_bytes(bytes(len(whole)))
+    pinned = DistilledFile(
+        url="https://example.org/set", sha256=hashlib.sha256(whole).hexdigest(), bytes=len(whole)
+    )
+    build([entry(1, folder, distilled=pinned)], tmp_path / "site")
+    written = files(tmp_path / "site")
+    assert (drawn if fetched else png(4, 5)) == written["submissions/method-001/cifar10-ipc10/images.png"]
+    page = Elements(written["submissions/method-001/cifar10-ipc10.html"].decode())
+    assert fetched == any("distilled images of" in words for words in page.values("img", "alt"))
+    assert fetched != ("The author's own picture: it was not drawn from the set." in "".join(page.words))
 
 
 # -- the command ---------------------------------------------------------------------------------
@@ -414,7 +506,8 @@ def test_a_submission_that_brings_a_set_shows_its_images(tmp_path, folder):
 def test_build_writes_a_folder_of_submissions_and_names_what_it_leaves_out(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     shown = submit(tmp_path / "submissions", "dm", {"own/method": record(), "own/random": record(-0.1)})
-    (shown / "distilled.png").write_bytes(png(4, 5))
+    save(shown / "set.safetensors", torch.rand(2, 1, 8, 8), [0, 1], ImageSpace(kind="unit"))
+    redeclare(shown)
     submit(tmp_path / "submissions", "later", {})
     submit(tmp_path / "submissions", "broken", {"own/method": "{"})
     # Its distilled set is none that could be drawn.
@@ -425,29 +518,20 @@ def test_build_writes_a_folder_of_submissions_and_names_what_it_leaves_out(tmp_p
     starts = ["left out: broken/digits-ipc1: ", "not evaluated yet: later", "left out: damaged/digits-ipc1: "]
     assert starts == [line[: len(start)] for line, start in zip(said.err.splitlines(), starts, strict=True)]
     page = "".join(Elements(Path("site/submissions/dm/digits-ipc1.html").read_text()).words)
-    # LRS as the record states it; the method's own accuracy, and the control's beside it.
-    for wanted in ("0.2700 ± 0.0200", "82.0 ± 5.0 %", "72.0 ± 5.0 %"):
+    # LRS: by hand, a = (IOR - HLR) / 2 is -0.025, -0.03 and -0.01. The method's accuracy, and the control's.
+    values = [(math.exp(a) - math.exp(-1)) / (math.e - math.exp(-1)) for a in (-0.025, -0.03, -0.01)]
+    half = stats.t.ppf(0.975, 2) * np.std(values, ddof=1) / math.sqrt(3)
+    assert f"LRS, w = 0.5{np.mean(values):.4f} ± {half:.4f}" in page
+    for wanted in ("82.0 ± 5.0 %", "72.0 ± 5.0 %"):
         assert wanted in page
 
 
-def test_serve_shows_the_site_to_this_machine_only(tmp_path, folder, monkeypatch, capsys):
-    import http.server
-
-    build(entries(1, folder), tmp_path / "site")
-    served = []
-
-    def once(server: http.server.ThreadingHTTPServer) -> None:
-        thread = threading.Thread(target=server.handle_request)
-        thread.start()
-        host, port = server.server_address[:2]
-        with urllib.request.urlopen(f"http://{host}:{port}/index.html") as answer:
-            served.append((host, answer.read()))
-        thread.join()
-
-    monkeypatch.setattr(http.server.ThreadingHTTPServer, "serve_forever", once)
-    assert 0 == main(["leaderboard", "serve", str(tmp_path / "site"), "--port", "0"])
-    assert [("127.0.0.1", (tmp_path / "site/index.html").read_bytes())] == served
-    assert "http://127.0.0.1:" in capsys.readouterr().out
+def redeclare(folder: Path) -> None:
+    """Declare the distilled set that lies in a submission's folder now."""
+    raw = (folder / "set.safetensors").read_bytes()
+    about = yaml.safe_load((folder / "submission.yaml").read_text())
+    about["distilled"] |= {"sha256": hashlib.sha256(raw).hexdigest(), "bytes": len(raw)}
+    (folder / "submission.yaml").write_text(yaml.safe_dump(about))
 
 
 @pytest.mark.parametrize(

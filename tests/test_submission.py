@@ -82,6 +82,9 @@ def test_a_set_that_lies_elsewhere_is_named_by_its_address_digest_and_size(folde
     elsewhere = {"url": "https://example.org/set.safetensors", "sha256": 64 * "a", "bytes": 5}
     declare(folder, distilled=elsewhere)
     assert DistilledFile(**elsewhere) == reading.load(folder).distilled
+    made = {**elsewhere, "made_with": "ddrank import res.pt --dataset mnist"}
+    declare(folder, distilled=made)
+    assert DistilledFile(**made) == reading.load(folder).distilled
 
 
 @pytest.mark.parametrize(
@@ -104,6 +107,14 @@ def test_a_set_that_lies_elsewhere_is_named_by_its_address_digest_and_size(folde
         ({"recipe": "other.yaml"}, "recipe: no such file: other.yaml"),
         ({"distilled": {"sha256": 64 * "a", "bytes": 1}}, "distilled: give either path, "),
         ({"distilled": {"path": DISTILLED, "sha256": "A" * 64, "bytes": 1}}, "distilled.sha256: must be a "),
+        (
+            {"distilled": {"path": 300 * "a", "sha256": "a" * 64, "bytes": 1}},
+            f"distilled.path: '{60 * 'a'}'... is too long for the name of a file",
+        ),
+        (
+            {"distilled": {"path": DISTILLED, "sha256": "a" * 64, "bytes": 1, "made_with": "x"}},
+            "distilled.made_with: goes with url; a file in the folder is there already",
+        ),
     ],
 )
 def test_a_wrong_field_is_named_with_its_file(folder, changes, line):
@@ -198,7 +209,8 @@ def test_a_recipe_that_needs_soft_labels_is_refused_without(folder):
     )
 
 
-def test_a_test_image_in_the_set_refuses_it_unless_the_author_says_so(folder):
+@pytest.mark.parametrize("saw", [[], ["test images"]])
+def test_a_test_image_in_the_set_refuses_it_whatever_the_author_says(folder, saw):
     real = np.load(folder.parents[2] / "real.npz")
     distilled = load(folder / DISTILLED)
     label = int(distilled.labels[2])
@@ -206,14 +218,11 @@ def test_a_test_image_in_the_set_refuses_it_unless_the_author_says_so(folder):
     images = distilled.images.clone()
     images[2, 0] = torch.from_numpy(real["x_test"][chosen]).float() / 255
     change_set(folder, images=images)
-    error = lines(folder, "error")[0]
-    assert error == (
-        f"real images: 1 image is among the real test images: number 2 (test {chosen}, 1.00); "
-        "submission.yaml: saw: does not say so"
+    declare(folder, saw=[*ABOUT["saw"], *saw])
+    assert lines(folder, "error")[0] == (
+        f"real images: 1 image is among the real test images: number 2 (test {chosen}, 1.00); no set may "
+        "hold one"
     )
-    declare(folder, saw=[*ABOUT["saw"], "test images"])
-    warning = lines(folder, "warning")[0]
-    assert warning == f"real images: 1 image is among the real test images: number 2 (test {chosen}, 1.00)"
 
 
 def test_a_training_image_in_the_set_is_said_beside_its_row(folder):
@@ -236,16 +245,38 @@ def test_a_protocol_that_selects_on_the_test_set_is_said_beside_its_row(folder):
     )
 
 
-def test_a_pinned_set_that_is_not_here_is_to_be_fetched(folder):
+@pytest.mark.parametrize(
+    ("made_with", "how"),
+    [
+        (None, "fetch it with 'ddrank submission fetch FOLDER'"),
+        ("ddrank import", "it is made from https://example.org/set by: ddrank import"),
+    ],
+)
+def test_a_pinned_set_that_is_not_here_is_to_be_fetched_or_made(folder, capsys, made_with, how):
     declared = yaml.safe_load((folder / "submission.yaml").read_text())["distilled"]
     pinned = {"url": "https://example.org/set", "sha256": declared["sha256"], "bytes": declared["bytes"]}
-    declare(folder, distilled=pinned)
+    declare(folder, distilled={**pinned, **({"made_with": made_with} if made_with else {})})
     assert [] == lines(folder, "error")
     (folder / DISTILLED).unlink()
-    assert [
-        f"schema: {folder}/run.yaml: distilled.path: not here; fetch it from https://example.org/set, and "
-        "check again"
-    ] == lines(folder, "error")
+    line = f"{folder}/run.yaml: distilled.path: not here; {how.replace('FOLDER', str(folder))}"
+    assert [f"schema: {line}"] == lines(folder, "error")
+    assert 2 == main(["submission", "evaluate", str(folder), "--quiet"])
+    assert ("", f"error: {line}\n") == capsys.readouterr()
+
+
+def test_a_path_that_is_too_long_for_a_file_is_one_line(folder):
+    edit_recipe(folder, distilled={"path": 300 * "a"})
+    assert [f"schema: {folder}/run.yaml: names a file that cannot be: File name too long"] == lines(
+        folder, "error"
+    )
+
+
+def test_a_recipe_that_is_wrong_is_said_before_the_set_is_fetched(folder):
+    (folder / DISTILLED).unlink()
+    pinned = {"url": "https://example.org/set", "sha256": 64 * "a", "bytes": 5}
+    (folder / "submission.yaml").write_text(yaml.safe_dump({**ABOUT, "distilled": pinned}))
+    edit_recipe(folder, seed=-1)
+    assert [f"schema: {folder}/run.yaml: seed: must be at least 0, got -1"] == lines(folder, "error")
 
 
 def as_pictures(folder: Path) -> Path:

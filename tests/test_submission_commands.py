@@ -17,7 +17,7 @@ import yaml
 from click.testing import CliRunner
 from ddrank_networks.convnet import ConvNet
 from safetensors.torch import load_file
-from tiny_case import CONFIG, RECIPE, write_case
+from tiny_case import CONFIG, PER_CLASS, RECIPE, pictures, write_case
 
 from ddrank_core.cli import main as launcher
 from ddrank_core.cli import submission
@@ -205,7 +205,7 @@ def test_new_names_the_teacher_of_soft_labels(root):
         ("record", [], "record.json: not a record; give the folder that 'ddrank run' left"),
         ("distilled", [], "distilled.safetensors has changed since the run; run it again"),
         ("exists", [], "arrays-ipc2: exists; choose another folder, or remove it"),
-        ("name", [], "must be a folder METHOD/arrays-ipc2, such as submissions/my-method/arrays-ipc2"),
+        ("name", [], "must be a folder METHOD/DATASET-ipc2, such as submissions/my-method/DATASET-ipc2"),
         ("nothing", ["--paper", "ftp://x"], "arrays-ipc2/submission.yaml: paper: must start with https://"),
         ("nothing", ["--method", "=SUM(1)"], "submission.yaml: method: starts with =, which a spreadsheet"),
         ("nothing", ["--saw", "everything"], "--saw: 'everything' is not one of train images, "),
@@ -232,11 +232,24 @@ def test_what_new_cannot_use_is_one_line_and_leaves_nothing(tmp_path, said, ran,
     assert change == "exists" or not (tmp_path / "new").exists()
 
 
+def teach(network: torch.nn.Module) -> None:
+    """Train a network until it is a teacher that may be asked: one that guesses is refused."""
+    images, labels = map(torch.from_numpy, pictures(PER_CLASS, 0))
+    pixels = images.unsqueeze(1).float()
+    pixels = (pixels - pixels.mean()) / pixels.std()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    for _ in range(30):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(network(pixels), labels).backward()
+        optimizer.step()
+
+
 def test_new_takes_a_teachers_weights_along(root):
     network = ConvNet(depth=1, width=8).build(3, (1, 8, 8))
+    teach(network)
     teacher = {"use": "convnet", "depth": 1, "width": 8, "checkpoint": "../weights.pt"}
     torch.save(network.state_dict(), root / "weights.pt")
-    run_in(root, teachers=[teacher], scores=["ior"])
+    run_in(root, teachers=[teacher], scores=["ior"], recipe={**RECIPE, "labels": "teacher", "loss": "kl"})
     submit_in(root)
     assert (root / "weights.pt").read_bytes() == (root / FOLDER / "teacher-0.pt").read_bytes()
     recipe = yaml.safe_load((root / FOLDER / "run.yaml").read_text())
@@ -366,6 +379,7 @@ def test_under_stored_soft_labels_a_control_gets_its_teachers(root, said, tmp_pa
 
 def _answers(cache: Path, images: torch.Tensor) -> torch.Tensor:
     (weights,) = cache.glob("*.safetensors")
+    torch.manual_seed(0)
     network = ConvNet(depth=1, width=8).build(3, (1, 8, 8))
     network.load_state_dict(load_file(weights))
     with torch.no_grad():
@@ -434,9 +448,9 @@ def test_a_broken_off_evaluation_leaves_whole_records_and_goes_on(submitted, sai
     ("change", "line"),
     [
         ("plugin", "recipe.loss: no loss 'acme/steals'"),
-        ("dataset", "dataset: digits, but arrays-ipc2 is of arrays"),
+        ("dataset", "dataset: digits, but the submission is of arrays"),
         ("students", "students: a submission is evaluated with one; give student"),
-        ("digest", "bytes and the SHA-256"),
+        ("digest", "bytes, but submission.yaml declares "),
         ("ipc", "ipc: 3, but"),
         ("fixed", "dataset: there is no fixed recipe for arrays (there is one for other); evaluate it with"),
         ("link", "results: is a symbolic link, which a submission must not hold"),

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import click
 
 from ddrank_core.cli.text import clean
 from ddrank_core.errors import ConfigError
-
-ADDRESS = "127.0.0.1"
 
 
 @click.group("leaderboard")
@@ -32,11 +29,14 @@ def build_(folder: Path, submissions: Path) -> None:
     """Write the site into DIR: a table of all evaluated submissions, and a page for each.
 
     The pages ask for nothing from outside, so that they work from a file and from any static host. A site
-    that is in DIR is replaced; other files there stay. A submission that is broken is named and left out.
+    that is in DIR is replaced; other files there stay, and a folder with something else in its place is
+    refused. A submission that is broken is named and left out.
     """
     from ddrank_core.leaderboard.entries import load_board
-    from ddrank_core.leaderboard.site.build import INDEX, build
+    from ddrank_core.leaderboard.site.build import build
+    from ddrank_core.leaderboard.site.folder import INDEX, check_apart
 
+    check_apart(folder, submissions)
     board = load_board(submissions)
     for problem in board.problems:
         click.echo(clean(f"left out: {problem.where}: {problem.what}"), err=True)
@@ -61,16 +61,17 @@ def serve(folder: Path, port: int) -> None:
 
     No other machine can reach it; to publish the site, copy DIR to any static host.
     """
-    from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+    from ddrank_core.cli.leaderboard_serve import ADDRESS, server
+    from ddrank_core.leaderboard.site.folder import INDEX, is_site
 
-    from ddrank_core.leaderboard.site.build import INDEX
-
-    if not (folder / INDEX).is_file():
-        raise ConfigError(f"{folder}: no {INDEX}; 'ddrank leaderboard build {folder}' makes the site")
+    if not is_site(folder):
+        raise ConfigError(
+            f"{folder}: holds no {INDEX} of a leaderboard; 'ddrank leaderboard build {folder}' makes the site"
+        )
     try:
-        server = ThreadingHTTPServer((ADDRESS, port), partial(SimpleHTTPRequestHandler, directory=folder))
+        listening = server(folder, port)
     except OSError as error:
         raise ConfigError(f"--port {port}: cannot be used: {error.strerror}; choose another") from error
-    with server:
-        click.echo(f"http://{ADDRESS}:{server.server_port}/  (Ctrl+C ends it)")
-        server.serve_forever()
+    with listening:
+        click.echo(f"http://{ADDRESS}:{listening.server_port}/  (Ctrl+C ends it)")
+        listening.serve_forever()

@@ -14,6 +14,9 @@ from ddrank_core.errors import ConfigError
 if TYPE_CHECKING:
     from ddrank_core.leaderboard.rank import By
 
+MAX_CHARACTERS = 600
+"""Of a line about what is broken, which may quote it."""
+
 
 @click.command("rank")
 @click.argument("folder", type=click.Path(path_type=Path), default="submissions")
@@ -64,7 +67,7 @@ def command(
 
     board = load_board(folder)
     for problem in board.problems:
-        click.echo(clean(f"left out: {problem.where}: {problem.what}"), err=True)
+        click.echo(_shortened(clean(f"left out: {problem.where}: {problem.what}")), err=True)
     if board.waiting:
         click.echo(clean(f"not evaluated yet: {', '.join(board.waiting)}"), err=True)
     wanted = [
@@ -84,3 +87,7 @@ def command(
     for table in found:
         click.echo(as_text(table, encoding))
     click.echo(notes(found, compared, encoding), nl=False)
+
+
+def _shortened(line: str) -> str:
+    return line if len(line) <= MAX_CHARACTERS else f"{line[: MAX_CHARACTERS - 3]}..."

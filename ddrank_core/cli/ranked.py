@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from textwrap import fill
@@ -16,7 +17,7 @@ import attrs
 from ddrank_core.cli.text import clean, table
 from ddrank_core.errors import ConfigError
 from ddrank_core.leaderboard.entries import Board
-from ddrank_core.leaderboard.rank import Agreement, Key, Row, Table, identity
+from ddrank_core.leaderboard.rank import SYMBOLS, Agreement, Key, Row, Table, identity, oversized
 from ddrank_core.leaderboard.types import Entry
 from ddrank_core.report.arms import SCORES
 from ddrank_core.report.console import encodable
@@ -25,16 +26,16 @@ from ddrank_core.report.record import strict_json
 from ddrank_core.report.tables import cell
 
 COLUMNS = 100
-_METHOD = 22
-"""Characters of a name in a table."""
-_SYMBOL = {"lrs": "w", "ars": "g"}
+_METHOD, _PLACE = 21, 12
+"""Characters of a name in a table, and of the folder in it where two have one name."""
+_BYTES = ("image_bytes", "label_bytes", "teacher_bytes")
 _AXES = {"augmentation": "augmentation", "labels": "label mapping"}
 
 CSV_FIELDS = (
     *("dataset", "ipc", "track", "student", "protocol", "of", "axis", "by", "weight"),
     *("rank", "tied", "place", "lowest", "highest", "slug", "method", "variant", "mean", "ci95", "repeats"),
     *("accuracy", "claimed", "full_given", "controls", "beats", "labels", "augmentation"),
-    *("image_bytes", "label_bytes", "teacher_bytes", "accuracy_per_byte", "gpu_hours", "device"),
+    *(*_BYTES, "accuracy_per_byte", "gpu_hours", "device"),
     *("reason", "command"),
 )
 """Scores and accuracies are fractions. A row without rank says why in `reason`."""
@@ -59,9 +60,10 @@ def as_text(found: Table, encoding: str) -> str:
         "%/KiB",
         "GPU h",
     )
-    rows = [_cells(row, found.key) for row in found.rows]
-    undefined = [(_name(entry, found.key), reason) for entry, reason in found.unranked]
-    rows += [("-", "-", _short(name, _METHOD), "undefined") for name, _ in undefined]
+    names = _names(found)
+    rows = [_cells(row, names[identity(row.entry)]) for row in found.rows]
+    undefined = [(names[identity(entry)], reason) for entry, reason in found.unranked]
+    rows += [("-", "-", name, "undefined") for name, _ in undefined]
     lines = [_title(found), _short(f"student {found.key.student}", COLUMNS), ""]
     lines.append(table([header, *((*row, *("",) * (len(header) - len(row))) for row in rows)]))
     below = [f"{name}: undefined: {reason}" for name, reason in undefined] + list(_stability(found))
@@ -72,14 +74,14 @@ def as_text(found: Table, encoding: str) -> str:
 def _title(found: Table) -> str:
     what = f"{_place(found.key)}, protocol {found.key.protocol}: by {SCORES[found.by].title}"
     under = f"{found.key.of} under each {_AXES[found.key.axis]}; " if found.key.axis else ""
-    return _wrapped(f"{under}{what}, {_SYMBOL[found.by]} = {found.weight:g}")
+    return _wrapped(f"{under}{what}, {SYMBOLS[found.by]} = {found.weight:g}")
 
 
 def _place(key: Key) -> str:
     return f"{key.dataset}, IPC {key.ipc}, track {key.track}"
 
 
-def _cells(row: Row, key: Key) -> tuple[str, ...]:
+def _cells(row: Row, name: str) -> tuple[str, ...]:
     about, words = row.entry.submission, SCORES["lrs"]
     given = "*" if row.entry.measured.full_given else ""
     spread = "" if row.ci95 is None else f" ± {words.number(row.ci95)}"
@@ -88,7 +90,7 @@ def _cells(row: Row, key: Key) -> tuple[str, ...]:
     return (
         f"{row.rank}{'=' if row.tied else ''}",
         f"{row.lowest}-{row.highest}",
-        f"{_short(_name(row.entry, key), _METHOD - len(given))}{given}",
+        f"{name}{given}",
         f"{words.number(row.mean)}{spread}",
         "-" if row.accuracy is None else f"{100 * row.accuracy:.2f}",
         claimed,
@@ -97,6 +99,25 @@ def _cells(row: Row, key: Key) -> tuple[str, ...]:
         "-" if per_kib is None else f"{100 * 1024 * per_kib:.3g}",
         "-" if about.cost is None else f"{about.cost.gpu_hours:.4g}",
     )
+
+
+def _names(found: Table) -> dict[str, str]:
+    """Return what each row is called, by its identity: with its folder where a name stands there twice."""
+    entries = [*(row.entry for row in found.rows), *(entry for entry, _ in found.unranked)]
+    names = {identity(entry): _short(_name(entry, found.key), _METHOD) for entry in entries}
+    often = Counter(names.values())
+    return {
+        identity(entry): _with_folder(name, entry) if often[name] > 1 else name
+        for entry, name in zip(entries, names.values(), strict=True)
+    }
+
+
+def _with_folder(name: str, entry: Entry) -> str:
+    folder = entry.submission.slug.partition("/")[0]
+    place = folder if entry.variant is None else f"{folder}, {entry.variant.name}"
+    # Both ends: folders of one method differ in a number or a word at either.
+    kept = place if len(place) <= _PLACE else f"{place[: _PLACE // 2]}…{place[1 - _PLACE // 2 :]}"
+    return f"{_short(name, _METHOD - len(kept) - 3)} ({kept})"
 
 
 def _name(entry: Entry, key: Key) -> str:
@@ -126,8 +147,8 @@ def _stability(found: Table) -> Iterator[str]:
     """Yield who is first at which weight, and how much of the order the weight changes."""
     if len(found.rows) < 2:
         return
-    symbol, reigns = _SYMBOL[found.by], found.stability.reigns
-    names = {identity(row.entry): _short(_name(row.entry, found.key), _METHOD) for row in found.rows}
+    symbol, reigns = SYMBOLS[found.by], found.stability.reigns
+    names = _names(found)
     spans = (f"{names[one.slug]} for {symbol} from {one.start:.3g} to {one.end:.3g}" for one in reigns)
     yield (
         f"first: {', '.join(spans)}"
@@ -152,6 +173,10 @@ def notes(found: Sequence[Table], compared: Sequence[Agreement], encoding: str) 
     lines.append(
         "=: tied with the first of that rank; 95 %: of the rank, for all rows at once; beats: controls that "
         "are significantly worse; bytes: of images, labels and a teacher that is asked in training"
+    )
+    lines.append(
+        "ties and beats compare these distilled sets: each is one set, and the control random one draw, so "
+        "that nothing is said of a method over seeds of its own"
     )
     if any(row.entry.measured.full_given for one in found for row in one.rows):
         lines.append(
@@ -234,7 +259,9 @@ def _about(entry: Entry) -> dict[str, Any]:
         "controls": list(entry.controls),
         "labels": entry.labels,
         "augmentation": entry.augmentation,
-        **{name: getattr(entry, name) for name in ("image_bytes", "label_bytes", "teacher_bytes", "command")},
+        # Python writes no number of more than 4300 digits.
+        **{name: None if oversized(entry) else getattr(entry, name) for name in _BYTES},
+        "command": entry.command,
         "gpu_hours": cost.gpu_hours if cost else None,
         "device": cost.device if cost else None,
     }

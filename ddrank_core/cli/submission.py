@@ -8,6 +8,7 @@ from ddrank_core.cli.lazy import LazyGroup
 
 COMMANDS = {
     "new": ("ddrank_core.cli.submission_new", "Start a submission from a finished run."),
+    "fetch": ("ddrank_core.cli.submission_fetch", "Download a distilled set that a submission pins."),
     "check": ("ddrank_core.cli.submission_check", "Find what is wrong with a submission, without training."),
     "evaluate": ("ddrank_core.cli.submission_evaluate", "Train and score a submission and its controls."),
 }

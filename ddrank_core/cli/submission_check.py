@@ -30,11 +30,13 @@ def command(folder: Path, output: Path | None, write: bool) -> None:
     """Check the submission in FOLDER: what it says, its distilled set, its records.
 
     Its images are compared with every real one. Nothing is trained, and nothing that is in FOLDER is
-    executed. The exit code is 2 if there is an error.
+    executed. The exit code is 2 if there is an error. Without --write, a check.json that is there is held
+    against what is found.
     """
     from ddrank_core.cli.problems import warn
-    from ddrank_core.leaderboard.check import check_folder, report
+    from ddrank_core.leaderboard.check import REPORT, check_folder, report
     from ddrank_core.leaderboard.check import write as write_check
+    from ddrank_core.leaderboard.earlier import compared
     from ddrank_core.registry import default_registry
 
     check_output(output)
@@ -43,10 +45,12 @@ def command(folder: Path, output: Path | None, write: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="ddrank-check-") as name:
         pictures = Path(name)
         submission, real, findings = check_folder(folder, registry, pictures)
-        if submission is not None and (write or output is not None):
+        if submission is not None:
             record = report(submission, real, findings)
             if write:
                 write_check(record, pictures, submission.folder)
+            else:
+                findings += compared(record, submission.folder / REPORT)
             if output is not None:
                 write_json(output, record)
     click.echo(_shown(folder, findings))

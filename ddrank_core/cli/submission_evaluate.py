@@ -20,7 +20,7 @@ from ddrank_core.cli.evaluation import (
     report_of,
     say_failed,
 )
-from ddrank_core.cli.options import asked_for, device_option, trials_options
+from ddrank_core.cli.options import asked_for, device_option, overrides_option, trials_options
 from ddrank_core.cli.sinks import Sinks
 
 if TYPE_CHECKING:
@@ -38,12 +38,20 @@ if TYPE_CHECKING:
     show_default=True,
     help="The submission's own recipe, the data set's fixed one, or both.",
 )
+@click.option(
+    "--variant",
+    metavar="AXIS-NAME",
+    help="Instead: the same set with one thing changed by --set; AXIS is augmentation, labels or student.",
+)
+@overrides_option
 @device_option
 @trials_options
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 def command(
     folder: Path,
     track: str,
+    variant: str | None,
+    overrides: tuple[str, ...],
     device: str,
     workers: int | None,
     cohort: int | None,
@@ -55,7 +63,16 @@ def command(
     All of them are trained under the same recipes and teachers. Each leaves its record in
     FOLDER/results/TRACK/CONTESTANT. Finished trials are kept: the same command after an interruption goes
     on where it stopped. Nothing that is in FOLDER is ever executed.
+
+    A variant shows what one part of the own recipe does, in a table of its own:
+
+    \b
+    ddrank submission evaluate FOLDER --variant augmentation-none --set recipe.augmentation=none
     """
+    if (variant is None) != (not overrides):
+        raise click.UsageError(
+            "--variant says what the variant is called, and --set what it changes: give both."
+        )
     from ddrank_core.cli.problems import warn
     from ddrank_core.leaderboard.submission import load
     from ddrank_core.leaderboard.types import TRACKS
@@ -68,14 +85,19 @@ def command(
     if quiet:
         registry.host.without("progress")
     end_on_sigterm()
+    from ddrank_core.leaderboard.variants import named
+
+    called = None if variant is None else named(variant)
     # From here on torch is needed, which costs seconds to import.
     from ddrank_core.engine.device import resolve
-    from ddrank_core.leaderboard.evaluate import Evaluation
+    from ddrank_core.leaderboard.evaluate import Changes, Evaluation
+
+    changes = None if called is None else Changes(variant=called, overrides=overrides)
 
     tracks: tuple[Track, ...] = TRACKS if track == "all" else (track,)  # type: ignore[assignment]
-    evaluation = Evaluation(submission, tracks, registry, resolve(device))
+    evaluation = Evaluation(submission, tracks, registry, resolve(device), changes)
     how = How(asked=asked, make=None, registry=registry, sinks=Sinks(()))
-    alone = [one for one in tracks if not evaluation.has_controls(one)]
+    alone = [one for one in tracks if not (changes or evaluation.has_controls(one))]
     warn(
         f"{submission.recipe}: recipe.labels replays views of the method's images: no controls on track {one}"
         for one in alone

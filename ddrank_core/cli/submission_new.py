@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 import click
 
+from ddrank_core.cli.text import clean
 from ddrank_core.errors import ConfigError
 
 
@@ -32,21 +33,29 @@ from ddrank_core.errors import ConfigError
 @click.option("--gpu", help="On which device.")
 @click.option("--claimed", type=click.FloatRange(0, 1), help="A published accuracy, a fraction.")
 @click.option("--source", help="Where that accuracy stands: the paper and its table.")
-def command(folder: Path, run: Path, **given: Any) -> None:
+@click.option("--url", help="Pin the distilled set: it lies at this address, and not in the repository.")
+@click.option("--made-with", help="How it is made from what lies there: 'ddrank import ...'.")
+def command(folder: Path, run: Path, url: str | None, made_with: str | None, **given: Any) -> None:
     """Start a submission in FOLDER, METHOD/DATASET-ipcN, from a finished run.
 
-    Takes the recipe and the distilled set from the run, and asks for what no option says.
+    Takes the recipe and the distilled set from the run, and asks for what no option says. Your own arrays or
+    pictures are a data set that FOLDER names.
     """
     from ddrank_core.cli.problems import warn
-    from ddrank_core.leaderboard.start import check_folder, read_run, write_submission
+    from ddrank_core.leaderboard.start import Pinned, check_folder, read_run, write_submission
     from ddrank_core.registry import default_registry
 
+    if made_with is not None and url is None:
+        raise ConfigError("--made-with: goes with --url, the address of what it is made from")
     registry = default_registry()
     warn(registry.problems)
     finished = read_run(run, registry)
     check_folder(folder, finished)
     said = _asked(given, folder.resolve().parent.name, finished.teachers)
-    write_submission(folder, finished, said, registry)
+    pinned = None if url is None else Pinned(url=url, made_with=made_with)
+    write_submission(folder, finished, said, registry, pinned)
+    for name, path in finished.files().items():
+        click.echo(clean(f"copied {path} as {name}"))
     click.echo(f"wrote {folder}: look through submission.yaml and run.yaml, then")
     click.echo(f"  ddrank submission check {folder}")
     click.echo(f"  ddrank submission evaluate {folder}")

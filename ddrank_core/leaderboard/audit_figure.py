@@ -46,4 +46,5 @@ def pairs_png(pairs: Sequence[Pair], images_unit: Tensor, real: RealData, title:
 def _how(pair: Pair) -> str:
     down, right = pair.shift
     moved = f", moved {down:+d} down {right:+d} right" if pair.shift != (0, 0) else ""
-    return f"alike {pair.correlation:.2f}{moved}{', flipped' if pair.flip else ''}"
+    changed = f"{', flipped' if pair.flip else ''}{', negative' if pair.inverted else ''}"
+    return f"alike {pair.correlation:.2f}{moved}{changed}"

@@ -22,11 +22,13 @@ from ddrank_core.data import distilled as distilled_file
 from ddrank_core.engine.prepare import check_real, working_space
 from ddrank_core.engine.prepared import real_digest
 from ddrank_core.engine.rehearse import fault
-from ddrank_core.errors import ConfigError, DataError
+from ddrank_core.errors import DataError
 from ddrank_core.leaderboard.audit import PARTS
+from ddrank_core.leaderboard.cost import check_cost
 from ddrank_core.leaderboard.decoding import check_pictures
 from ddrank_core.leaderboard.findings import Findings
 from ddrank_core.leaderboard.record_check import check_records
+from ddrank_core.leaderboard.said import check_views
 from ddrank_core.leaderboard.set_check import (
     Loaded,
     check_bytes,
@@ -100,8 +102,10 @@ def check(
             f"{submission.recipe}: protocol: {config.protocol.use} selects on the test set: its numbers are "
             "optimistic",
         )
-    own_rate = None if loaded is None else loaded.distilled.learning_rate
-    check_records(submission, registry, real, own_rate, findings)
+    with findings.refusing("cost"):
+        check_cost(config, loaded, real, registry, str(submission.recipe), findings)
+        # What cannot be trained has no record, and its plan alone may not fit in memory.
+        check_records(submission, registry, real, loaded, findings)
     return findings.all
 
 
@@ -111,14 +115,7 @@ def read_recipe(submission: Submission, registry: Registry) -> RunConfig:
     Raises:
         DDRankError: one line that names the file and the field.
     """
-    try:
-        config = config_of(submission, "own", registry)
-    except ConfigError as error:
-        url = submission.distilled.url
-        if url is None or "distilled.path: no such file" not in str(error):
-            raise
-        where = f"{submission.recipe}: distilled.path"
-        raise ConfigError(f"{where}: not here; fetch it from {url}, and check again") from error
+    config = config_of(submission, "own", registry)
     check_contained(config, submission)
     return config
 
@@ -151,8 +148,10 @@ def _check_set(
     if images_unit is not None and real is not None:
         check_class_order(loaded, images_unit, real, findings)
     check_labels(loaded, submission, config, findings)
+    with findings.refusing("labels"):
+        check_views(config, loaded.distilled)
     if images_unit is not None and real is not None:
-        check_images(submission, images_unit, real, _drawer(pictures), findings)
+        check_images(images_unit, real, _drawer(pictures), findings)
         check_pictures(submission.folder, images_unit, loaded.distilled.labels, findings)
     check_bytes(loaded, config, findings)
 
@@ -190,15 +189,21 @@ def report(submission: Submission, real: RealData | None, findings: Sequence[Fin
         "ddrank": __version__,
         "submission": submission.slug,
         "checked": {"files": _digests(submission), "real data": data},
-        "findings": [attrs.asdict(finding) for finding in findings],
+        "findings": [attrs.asdict(_portable(finding, submission.folder)) for finding in findings],
     }
+
+
+def _portable(finding: Finding, folder: Path) -> Finding:
+    """Return a finding whose files start in the submission's folder, wherever that is."""
+    return attrs.evolve(finding, text=re.sub(rf"(?<![\w./-]){re.escape(str(folder))}/", "", finding.text))
 
 
 def _digests(submission: Submission) -> Mapping[str, str]:
     """Return the SHA-256 of every file that was checked, by its name in the folder."""
     folder, distilled = submission.folder, submission.distilled.path
     files = [folder / ABOUT, submission.recipe, *sorted(folder.glob("results/*/*/record.json"))]
-    if distilled is not None:
+    # One of another size was not read, and its digest may take as long as it likes.
+    if distilled is not None and distilled.stat().st_size == submission.distilled.bytes:
         files.append(distilled)
     there = (path for path in files if path.is_file())
     return {path.relative_to(folder).as_posix(): distilled_file.digest(path) for path in there}

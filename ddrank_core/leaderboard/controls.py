@@ -14,10 +14,11 @@ from ddrank_core.engine.keys import digest_of_content
 from ddrank_core.engine.prepared import Prepared, real_digest, working_images
 from ddrank_core.engine.teachers import ReadyTeacher, asker
 from ddrank_core.errors import ConfigError, DataError
+from ddrank_core.protocols import Method
 from ddrank_core.provenance import provenance
 from ddrank_core.registry import Registry
 from ddrank_core.store import cache_folder
-from ddrank_core.structure import Structurer
+from ddrank_core.structure import Chosen, Structurer
 from ddrank_core.types import DistilledSet
 
 if TYPE_CHECKING:
@@ -53,16 +54,31 @@ def make_control(
         ConfigError: if it needs soft labels, and the run asked no teacher.
         DataError: if a class has too few real images.
     """
-    method = Structurer(registry, Path()).chosen("method", dict(CONTROLS[name]))
-    soft = getattr(prepared.config.recipe.labels.component, "needs_stored_soft", False)
+    soft = _needs_soft(prepared)
     if soft and not teachers:
         raise ConfigError(
             f"{prepared.where}: scores: {', '.join(prepared.config.scores)} ask no teacher, who would label "
             "the controls as recipe.labels needs it; ask for ior or lrs too"
         )
-    distilled = prepared.distilled
+    path = control_file(name, prepared, ipc, teachers, registry)
+    if is_intact(path):
+        return path
+    made = _method(name, registry).component.distill(
+        prepared.real, prepared.config.student.component, ipc, "cpu", SEED, lambda step, steps: None
+    )
+    made = attrs.evolve(made, learning_rate=prepared.distilled.learning_rate)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    distilled_file.save(_labelled(made, prepared, teachers) if soft else made, path)
+    return path
+
+
+def control_file(
+    name: str, prepared: Prepared, ipc: int, teachers: Sequence[ReadyTeacher], registry: Registry
+) -> Path:
+    """Return where the cache keeps a control, whether it is there or not."""
+    distilled, soft = prepared.distilled, _needs_soft(prepared)
     content = {
-        "method": provenance(method),
+        "method": provenance(_method(name, registry)),
         "train": real_digest(prepared.real, "train"),
         "statistics": [prepared.real.mean, prepared.real.std],
         "ipc": ipc,
@@ -71,23 +87,23 @@ def make_control(
         "soft": [distilled.soft_kind, distilled.soft_temperature, _whitening(prepared)] if soft else None,
         "teachers": [teacher.digest for teacher in teachers] if soft else [],
     }
-    path = cache_folder() / "controls" / f"{name}-{digest_of_content(content)[:16]}.safetensors"
-    if _is_intact(path):
-        return path
-    made = method.component.distill(
-        prepared.real, prepared.config.student.component, ipc, "cpu", SEED, lambda step, steps: None
-    )
-    made = attrs.evolve(made, learning_rate=distilled.learning_rate)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    distilled_file.save(_labelled(made, prepared, teachers) if soft else made, path)
-    return path
+    return cache_folder() / "controls" / f"{name}-{digest_of_content(content)[:16]}.safetensors"
+
+
+def _method(name: str, registry: Registry) -> Chosen[Method]:
+    return Structurer(registry, Path()).chosen("method", dict(CONTROLS[name]))
+
+
+def _needs_soft(prepared: Prepared) -> bool:
+    return bool(getattr(prepared.config.recipe.labels.component, "needs_stored_soft", False))
 
 
 def _whitening(prepared: Prepared) -> float | None:
     return None if prepared.config.whitening is None else prepared.config.whitening.eps
 
 
-def _is_intact(path: Path) -> bool:
+def is_intact(path: Path) -> bool:
+    """Return whether a control is in the cache, whole."""
     try:
         distilled_file.load(path)
     except DataError:

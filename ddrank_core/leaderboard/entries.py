@@ -8,7 +8,7 @@ controls stand beside it. A variant is the same distilled set evaluated with one
 - `method-labels-<name>`: another label mapping, with its loss, for the tables "rank on label strategy";
 - `method-student-<name>`: another student, a row in that student's table.
 
-`ddrank run run.yaml --set ... --out results/own/method-augmentation-none` makes one.
+`ddrank submission evaluate FOLDER --variant augmentation-none --set recipe.augmentation=none` makes one.
 """
 
 from __future__ import annotations
@@ -25,12 +25,14 @@ import attrs
 from ddrank_core.data.distilled import digest as digest_of
 from ddrank_core.errors import ConfigError, DataError, DDRankError
 from ddrank_core.leaderboard.controls import CONTROLS
-from ddrank_core.leaderboard.measured import measured, read_json, take, typed
+from ddrank_core.leaderboard.findings import MAX_CHARACTERS
+from ddrank_core.leaderboard.measured import line, measured, read_json, short, take, take_line, typed
+from ddrank_core.leaderboard.recomputed import check_own_words
 from ddrank_core.leaderboard.sizes import sizes
 from ddrank_core.leaderboard.submission import load
+from ddrank_core.leaderboard.track import check_dataset
 from ddrank_core.leaderboard.types import (
     TRACKS,
-    Axis,
     Entry,
     Finding,
     Level,
@@ -39,10 +41,13 @@ from ddrank_core.leaderboard.types import (
     Track,
     Variant,
 )
-from ddrank_core.leaderboard.variants import SHOWN, check_variant, config_at
+from ddrank_core.leaderboard.variants import SHOWN, check_distinct, check_variant, config_at, variant_of
+from ddrank_core.registry import default_registry
+from ddrank_core.structure import Structurer
 
-_VARIANT = re.compile(r"method-(augmentation|labels|student)-([A-Za-z0-9][A-Za-z0-9._-]{0,39})")
 _PICTURE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.png")
+
+MAX_FINDINGS = 1000
 
 
 @attrs.frozen
@@ -75,19 +80,46 @@ def load_board(folder: Path) -> Board:
     entries: list[Entry] = []
     problems: list[Problem] = []
     waiting: list[str] = []
+    structurer = Structurer(default_registry(), Path())
     for place in _submissions(folder):
         where = place.relative_to(folder).as_posix()
         try:
             if place.parent.is_symlink():
                 raise DataError(f"{place.parent}: is a symbolic link, which a method's folder must not be")
             submission = load(place)
-            found = _entries(submission)
+            found = _entries(submission, structurer)
         except DDRankError as error:
             problems.append(Problem(where, str(error)))
             continue
         entries += found
         waiting += [] if found else [submission.slug]
-    return Board(entries=tuple(entries), problems=tuple(problems), waiting=tuple(waiting))
+    return Board(entries=tuple(_told_apart(entries)), problems=tuple(problems), waiting=tuple(waiting))
+
+
+def _told_apart(entries: list[Entry]) -> Iterator[Entry]:
+    """Yield the entries, with a digest in the name of a data set, or in the protocol's, where several differ.
+
+    A score on other real images, or against networks trained in another way on all of them, is another score,
+    so that such rows must not share a table.
+    """
+    data: dict[str, set[str]] = {}
+    recipes: dict[object, set[str]] = {}
+    for entry in entries:
+        data.setdefault(entry.submission.dataset, set()).add(entry.measured.data)
+        recipes.setdefault(_setting(entry), set()).add(entry.measured.full_recipe)
+    for entry in entries:
+        about, measured = entry.submission, entry.measured
+        if len(data[about.dataset]) > 1:
+            about = attrs.evolve(about, dataset=f"{about.dataset} (real data {measured.data[:8]})")
+        if len(recipes[_setting(entry)]) > 1:
+            protocol = f"{measured.protocol}, full data by recipe {measured.full_recipe[:8]}"
+            measured = attrs.evolve(measured, protocol=protocol)
+        yield attrs.evolve(entry, submission=about, measured=measured)
+
+
+def _setting(entry: Entry) -> tuple[object, ...]:
+    about = entry.submission
+    return about.dataset, about.ipc, entry.track, entry.student, entry.measured.protocol
 
 
 def _submissions(folder: Path) -> Iterator[Path]:
@@ -114,7 +146,7 @@ class _Run:
     where: str
 
 
-def _entries(submission: Submission) -> list[Entry]:
+def _entries(submission: Submission, structurer: Structurer) -> list[Entry]:
     """Return the entries of one submission.
 
     Raises:
@@ -124,7 +156,7 @@ def _entries(submission: Submission) -> list[Entry]:
     findings = _findings(submission)
     found: list[Entry] = []
     for track in TRACKS:
-        runs = _runs(results / track, submission)
+        runs = _runs(results / track, submission, structurer)
         own = runs.get("method")
         if own is not None:
             controls = {name: runs[name].measured for name in CONTROLS if name in runs}
@@ -137,18 +169,21 @@ def _entries(submission: Submission) -> list[Entry]:
     return found
 
 
-def _runs(folder: Path, submission: Submission) -> dict[str, _Run]:
-    """Return the run of each contestant that has a record."""
+def _runs(folder: Path, submission: Submission, structurer: Structurer) -> dict[str, _Run]:
+    """Return the run of each contestant that has a record, whose scores follow from its trials."""
     records = {place.name: place / "record.json" for place in _folders(folder)}
-    return {name: _run(path, submission) for name, path in records.items() if path.exists()}
+    runs = {name: _run(path, submission) for name, path in records.items() if path.exists()}
+    for run in runs.values():
+        check_own_words(run.record, structurer, run.where)
+    check_distinct({name: run.record for name, run in runs.items()}, str(folder))
+    return runs
 
 
 def _run(path: Path, submission: Submission) -> _Run:
     record, where = read_json(path), str(path)
-    dataset = take(record, "config.dataset.use", str, where)
-    if dataset != submission.dataset:
-        raise DataError(f"{where}: config.dataset: {dataset}, but the submission is for {submission.dataset}")
-    student = described(take(record, "config.student", dict, where))
+    dataset = take_line(record, "config.dataset.use", where)
+    check_dataset(dataset, submission.dataset, f"{where}: config.dataset")
+    student = short(described(take(record, "config.student", dict, where)), f"{where}: config.student")
     return _Run(record=record, measured=measured(record, where), student=student, where=where)
 
 
@@ -168,8 +203,8 @@ def _shown(value: object) -> str:
 
 def _variants(runs: Mapping[str, _Run]) -> Iterator[tuple[Variant, _Run]]:
     for name, run in runs.items():
-        if match := _VARIANT.fullmatch(name):
-            yield Variant(axis=cast("Axis", match[1]), name=match[2]), run
+        if (variant := variant_of(name)) is not None:
+            yield variant, run
 
 
 def _entry(
@@ -186,7 +221,7 @@ def _entry(
         submission=submission,
         track=track,
         student=run.student,
-        labels=take(recipe, "labels.use", str, f"{run.where}: config.recipe"),
+        labels=take_line(recipe, "labels.use", f"{run.where}: config.recipe"),
         measured=run.measured,
         controls=controls,
         image_bytes=image_bytes,
@@ -201,9 +236,8 @@ def _entry(
 
 def _augmentation(recipe: Mapping[str, Any], where: str) -> str:
     chain = take(recipe, "augmentation", list, f"{where}: config.recipe")
-    return (
-        ", ".join(take(item, "use", str, f"{where}: config.recipe.augmentation") for item in chain) or "none"
-    )
+    field = f"{where}: config.recipe.augmentation"
+    return line(", ".join(take(item, "use", str, field) for item in chain) or "none", field)
 
 
 def _command(submission: Submission, track: Track, config: Mapping[str, Any], variant: Variant | None) -> str:
@@ -215,7 +249,8 @@ def _command(submission: Submission, track: Track, config: Mapping[str, Any], va
         for field in SHOWN[variant.axis]
         for part in ("--set", f"{field}={json.dumps(config_at(config, field))}")
     ]
-    return shlex.join(["ddrank", "run", f"{folder}/{submission.recipe.name}", *changes])
+    name = f"{variant.axis}-{variant.name}"
+    return shlex.join(["ddrank", "submission", "evaluate", folder, "--variant", name, *changes])
 
 
 # -- what was checked --------------------------------------------------------------------------
@@ -232,12 +267,18 @@ def _findings(submission: Submission) -> tuple[Finding, ...]:
         f"'ddrank submission check submissions/{submission.slug} --write'",
     )
     if not path.exists():
-        return (Finding(level="warning", check="check", text=f"not checked yet; run {again}"),)
+        text = f"not checked yet: compared neither with the real images nor with its recipe; run {again}"
+        return (Finding(level="warning", check="check", text=text),)
     report = read_json(path)
     listed = take(report, "findings", list, str(path))
+    if len(listed) > MAX_FINDINGS:
+        raise DataError(f"{path}: {len(listed)} findings, of which at most {MAX_FINDINGS} are shown")
     findings = tuple(_finding(item, f"{path}: findings[{index}]") for index, item in enumerate(listed))
     if refusing := next((finding for finding in findings if finding.level == "error"), None):
         raise DataError(f"{path}: refused by its check: {refusing.text}")
+    if take(report, "checked", dict, str(path)).get("real data") is None:
+        text = f"checked without the real data: compared with no real image; with them, run {again} again"
+        findings = (Finding(level="warning", check="check", text=text), *findings)
     checked = take(report, "checked.files", dict, str(path))
     if changed := next((name for name, digest in _digests(submission) if checked.get(name) != digest), None):
         text = f"{changed} is not the file that was checked; run {again} again"
@@ -247,15 +288,16 @@ def _findings(submission: Submission) -> tuple[Finding, ...]:
 
 def _digests(submission: Submission) -> Iterator[tuple[str, str]]:
     """Yield the name and the SHA-256 of each file that the row is made of."""
-    folder, distilled = submission.folder, submission.distilled.path
-    records = sorted(folder.glob("results/*/*/record.json"))
+    folder, distilled = submission.folder, submission.distilled
     for path in (
         folder / "submission.yaml",
         submission.recipe,
-        *records,
-        *([distilled] if distilled else []),
+        *sorted(folder.glob("results/*/*/record.json")),
+        *([distilled.path] if distilled.path else []),
     ):
-        yield path.relative_to(folder).as_posix(), digest_of(path)
+        # A set of another size is another set, and its digest may take as long as it likes.
+        same_size = path != distilled.path or path.stat().st_size == distilled.bytes
+        yield path.relative_to(folder).as_posix(), digest_of(path) if same_size else "another size"
 
 
 def _finding(item: Any, where: str) -> Finding:
@@ -267,7 +309,7 @@ def _finding(item: Any, where: str) -> Finding:
         raise DataError(f"{where}: picture: must be the name of a .png file beside the report")
     return Finding(
         level=cast("Level", level),
-        check=take(item, "check", str, where),
-        text=take(item, "text", str, where),
+        check=take_line(item, "check", where),
+        text=short(take(item, "text", str, where), f"{where}: text", MAX_CHARACTERS),
         picture=picture,
     )

@@ -18,7 +18,8 @@ from ddrank_core.engine.teachers import ReadyTeacher
 from ddrank_core.errors import DataError
 from ddrank_core.leaderboard.controls import CONTROLS, make_control
 from ddrank_core.leaderboard.track import config_of
-from ddrank_core.leaderboard.types import Submission, Track
+from ddrank_core.leaderboard.types import Submission, Track, Variant
+from ddrank_core.leaderboard.variants import check_changes, contestant_of
 from ddrank_core.registry import Registry
 from ddrank_core.report.folder import RECORD, as_json, says_the_same, staging, sync, worded
 from ddrank_core.report.record import RunReport, build_record
@@ -37,13 +38,22 @@ class Contestant:
 
     track: Track
     name: str
-    """`method`, or a control's."""
+    """`method`, a control's, or `method-<axis>-<name>` for a variant."""
     folder: Path
     """Where its record goes."""
 
     @property
     def record(self) -> Path:
         return self.folder / RECORD
+
+
+@attrs.frozen(kw_only=True)
+class Changes:
+    """What makes a variant of a method's own recipe."""
+
+    variant: Variant
+    overrides: tuple[str, ...]
+    """`field=value`, each."""
 
 
 class Evaluation:
@@ -56,10 +66,19 @@ class Evaluation:
     """
 
     def __init__(
-        self, submission: Submission, tracks: Sequence[Track], registry: Registry, device: torch.device
+        self,
+        submission: Submission,
+        tracks: Sequence[Track],
+        registry: Registry,
+        device: torch.device,
+        changes: Changes | None = None,
     ) -> None:
+        """`changes` make it the evaluation of one variant of the own recipe, instead of `tracks`."""
         self.submission, self._registry, self._device = submission, registry, device
-        configs = {track: config_of(submission, track, registry) for track in tracks}
+        if changes is None:
+            configs = {track: config_of(submission, track, registry) for track in tracks}
+        else:
+            configs = {"own": _varied(submission, changes, registry)}
         _check_digest(submission, next(iter(configs.values())).distilled.path)
         _check_writable(submission.folder)
         self._teachers: dict[Track, Sequence[ReadyTeacher]] = {}
@@ -69,9 +88,12 @@ class Evaluation:
             _check_counts(submission, self._methods[track])
         self.contestants = tuple(
             Contestant(track=track, name=name, folder=submission.folder / "results" / track / name)
-            for track in tracks
-            for name in (METHOD, *(CONTROLS if self.has_controls(track) else ()))
+            for track in configs
+            for name in ((contestant_of(changes.variant),) if changes else self._names(track))
         )
+
+    def _names(self, track: Track) -> tuple[str, ...]:
+        return (METHOD, *(CONTROLS if self.has_controls(track) else ()))
 
     def has_controls(self, track: Track) -> bool:
         """Return whether controls can be trained as the method is: stored views are of its images alone."""
@@ -85,7 +107,7 @@ class Evaluation:
             DDRankError: one line, if a control cannot be made.
         """
         method = self._methods[contestant.track]
-        if contestant.name == METHOD:
+        if contestant.name not in CONTROLS:
             return method
         ipc, teachers = self.submission.ipc, self._teachers.get(contestant.track, ())
         control = make_control(contestant.name, method, ipc, teachers, self._registry)
@@ -168,13 +190,26 @@ def _renamed(value: Any, names: Mapping[str, str]) -> Any:
     return names.get(value, value) if isinstance(value, str) else value
 
 
+def _varied(submission: Submission, changes: Changes, registry: Registry) -> RunConfig:
+    """Return the own recipe with the changes, which are those of the variant's axis and no others."""
+    config = config_of(submission, "own", registry, changes.overrides)
+    own = config_of(submission, "own", registry)
+    check_changes(config.resolved(str), own.resolved(str), changes.variant.axis, str(submission.recipe))
+    return config
+
+
 def _check_digest(submission: Submission, path: Path) -> None:
     declared = submission.distilled
-    found, size = distilled_file.digest(path), path.stat().st_size
-    if (found, size) != (declared.sha256, declared.bytes):
+    # The size first, for it costs nothing.
+    if (size := path.stat().st_size) != declared.bytes:
+        raise DataError(
+            f"{submission.folder}: distilled: {path} has {size} bytes, but submission.yaml declares "
+            f"{declared.bytes}"
+        )
+    if (found := distilled_file.digest(path)) != declared.sha256:
         raise DataError(
             f"{submission.folder}: distilled: {path} has {size} bytes and the SHA-256 {found}, but "
-            f"submission.yaml declares {declared.bytes} bytes and {declared.sha256}"
+            f"submission.yaml declares {declared.sha256}"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import stat
@@ -14,9 +15,12 @@ from ddrank_core.errors import DataError
 from ddrank_core.leaderboard.types import Measured
 from ddrank_core.report.arms import ARMS
 
-MAX_BYTES = 64 << 20
-"""Of a record: one of 100,000 trials has 40 MB."""
-MAX_REPEATS = 1000
+MAX_BYTES = 16 << 20
+"""Of a record: one of 10,000 trials has 4 MB, and read it takes up to 30 times as much."""
+MAX_REPEATS = 100
+"""Of an evaluation; published ones have 3 to 10."""
+MAX_CHARACTERS = 300
+"""Of a text that a board shows, one line."""
 
 _Value = TypeVar("_Value")
 _WORDS: Mapping[type, str] = {
@@ -45,7 +49,7 @@ def read_json(path: Path) -> dict[str, Any]:
     if len(raw) > MAX_BYTES:
         raise DataError(f"{path}: larger than {MAX_BYTES >> 20} MiB, which no record is")
     try:
-        value = json.loads(raw, parse_constant=_refuse)
+        value = json.loads(raw, parse_constant=_refuse, object_pairs_hook=_once_each)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: is not strict JSON") from error
     if not isinstance(value, dict):
@@ -55,6 +59,13 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def _refuse(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        raise ValueError("a key stands twice, and readers differ in which one counts")
+    return values
 
 
 def take(values: Any, field: str, cls: type[_Value], where: str) -> _Value:
@@ -84,6 +95,37 @@ def typed(value: Any, cls: type[_Value], where: str) -> _Value:
     return value
 
 
+def take_line(values: Any, field: str, where: str) -> str:
+    """Return the text at a dotted field, which must be one short line.
+
+    Raises:
+        DataError: one line that names the file and the field.
+    """
+    return line(take(values, field, str, where), f"{where}: {field}")
+
+
+def line(text: str, where: str) -> str:
+    """Return a text that must be one short line; `where` names the file and the field.
+
+    Raises:
+        DataError: one line.
+    """
+    if not short(text, where).isprintable():
+        raise DataError(f"{where}: holds a line break, or a control or invisible character")
+    return text
+
+
+def short(text: str, where: str, most: int = MAX_CHARACTERS) -> str:
+    """Return a text that must not be long, whatever it holds.
+
+    Raises:
+        DataError: one line.
+    """
+    if len(text) > most:
+        raise DataError(f"{where}: {len(text)} characters, of which at most {most} are shown")
+    return text
+
+
 def measured(record: Mapping[str, Any], where: str) -> Measured:
     """Return what a run has measured, as its record says.
 
@@ -99,11 +141,44 @@ def measured(record: Mapping[str, Any], where: str) -> Measured:
         learning_rates={name: _numbers(found, f"{name}.learning_rates", where) for name in arms},
         full_given="full-hard" in arms and take(found, "full-hard", dict, where).get("source") is not None,
         scores=_scores(record, where),
-        device=take(record, "device", str, where),
-        protocol=" ".join(take(record, f"protocol.{field}", str, where) for field in ("name", "version")),
-        ddrank=take(record, "versions.ddrank", str, where),
+        device=take_line(record, "device", where),
+        protocol=", ".join([_protocol(record, where), *_conditions(record, where)]),
+        ddrank=take_line(record, "versions.ddrank", where),
         seeds=_seeds(record, max(map(len, accuracies.values())), where),
+        data=_real_data(record, where),
+        full_recipe=_full_recipe(record, where),
     )
+
+
+def _protocol(record: Mapping[str, Any], where: str) -> str:
+    version = take_line(record, "protocol.version", where)
+    return f"{take_line(record, 'config.protocol.use', where)} {version}"
+
+
+def _conditions(record: Mapping[str, Any], where: str) -> list[str]:
+    """Return what else scores hang on that are compared, where it is not the usual."""
+    config = take(record, "config", dict, where)
+    found = []
+    if take(config, "full_data", dict, where).get("accuracy") is not None:
+        quoted = 100 * take(config, "full_data.accuracy", float, where)
+        found.append(f"full data quoted at {quoted:.4g} %")
+    if config.get("whitening") is not None:
+        found.append(f"whitening with eps {take(config, 'whitening.eps', float, where):g}")
+    precision = take_line(config, "precision", where)
+    return found if precision == "fp32" else [*found, precision]
+
+
+def _full_recipe(record: Mapping[str, Any], where: str) -> str:
+    """Return a digest of how the networks on the full data were trained; empty where they were not."""
+    full = take(record, "config.full_data", dict, where)
+    recipe = json.dumps(full.get("recipe"), sort_keys=True).encode()
+    return "" if full.get("accuracy") is not None else hashlib.sha256(recipe).hexdigest()
+
+
+def _real_data(record: Mapping[str, Any], where: str) -> str:
+    """Return one digest for the real images and labels, of train and test."""
+    parts = [take(record, f"data.dataset.{part}_sha256", str, where) for part in ("train", "test")]
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 
 def _numbers(values: Mapping[str, Any], field: str, where: str) -> tuple[float | None, ...]:

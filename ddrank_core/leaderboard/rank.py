@@ -15,6 +15,7 @@ the true rank in 64, 73, 79 and 82 of 100 cases at 3, 5, 10 and 20 repeats, and 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Literal
@@ -29,8 +30,12 @@ from ddrank_core.leaderboard.types import Axis, Entry, Measured, Track
 By = Literal["lrs", "ars"]
 _TABLES: tuple[Axis, ...] = ("augmentation", "labels")
 """What has tables of variants; another student's rows stand among all of that student."""
+SYMBOLS: Mapping[By, str] = {"lrs": "w", "ars": "g"}
+"""Of each score's weight."""
 WEIGHT = 0.5
 """The default of `w` and `g`."""
+MOST_BYTES = 1 << 50
+"""Of a row: no set, labels or teacher has a PiB, and what has more may be too large for a float."""
 
 
 @attrs.frozen(kw_only=True, order=True)
@@ -67,7 +72,7 @@ class Row:
     """The rank interval's better end."""
     highest: int
     accuracy: float | None
-    """Mean test accuracy under the recipe."""
+    """Mean test accuracy under the recipe, None where a repeat has none."""
     beats: tuple[str, ...]
     """The controls that are significantly worse, of those measured."""
 
@@ -139,6 +144,13 @@ def undefined(measured: Measured, by: By) -> str | None:
     return None
 
 
+def oversized(entry: Entry) -> str | None:
+    """Return why an entry is not shown, if its record states a size that nothing has."""
+    sizes = {"images": entry.image_bytes, "labels": entry.label_bytes, "teacher": entry.teacher_bytes}
+    large = next((name for name, size in sizes.items() if size > MOST_BYTES), None)
+    return None if large is None else f"its record states {large} of more than {MOST_BYTES >> 50} PiB"
+
+
 def parts(measured: Measured, by: By) -> list[tuple[float, float]]:
     """Return, for each repeat of a run that has the score, the two differences that it weighs."""
     arms = [measured.arms[arm] for arm in ARMS_OF[by]]
@@ -197,9 +209,9 @@ def _keys(entry: Entry) -> Iterator[Key]:
 
 def rank(entries: Sequence[Entry], key: Key, by: By = "lrs", weight: float = WEIGHT) -> Table:
     """Return the table of entries that share a key."""
-    why = [(entry, undefined(entry.measured, by)) for entry in entries]
+    why = [(entry, oversized(entry) or undefined(entry.measured, by)) for entry in entries]
     samples = [(entry, sample(entry.measured, by, weight)) for entry, reason in why if reason is None]
-    ordered = sorted(samples, key=lambda pair: (-pair[1].mean, identity(pair[0])))
+    ordered = sorted(samples, key=lambda pair: (-_ordinal(pair[1].mean), identity(pair[0])))
     p = _corrected([found for _, found in ordered])
     return Table(
         key=key,
@@ -210,6 +222,11 @@ def rank(entries: Sequence[Entry], key: Key, by: By = "lrs", weight: float = WEI
         unranked=tuple((entry, reason) for entry, reason in why if reason is not None),
         stability=_stability([entry for entry, _ in ordered], by, weight),
     )
+
+
+def _ordinal(mean: float) -> int:
+    """Return a mean as it is ordered by: rounding errors, which are others in a browser, make no order."""
+    return math.floor(mean * 1e12 + 0.5)
 
 
 def identity(entry: Entry) -> str:
@@ -254,15 +271,21 @@ def _rows(
             tied=leader_of.count(leader_of[place]) > 1,
             lowest=1 + sum(differs[:place]),
             highest=len(p) - sum(differs[place + 1 :]),
-            accuracy=_accuracy(entry.measured),
+            accuracy=accuracy(entry.measured),
             beats=_beaten(entry, found, by, weight),
         )
 
 
-def _accuracy(measured: Measured) -> float | None:
-    values = measured.arms.get("syn-any") or measured.arms.get("syn-aug") or ()
-    finite = [value for value in values if value is not None]
-    return score.mean_and_std(finite)[0] if finite else None
+def accuracies(measured: Measured) -> tuple[float | None, ...]:
+    """Return the test accuracies under the recipe, by repeat; none where no arm has them."""
+    return measured.arms.get("syn-any") or measured.arms.get("syn-aug") or ()
+
+
+def accuracy(measured: Measured) -> float | None:
+    """Return the mean test accuracy under the recipe; None, as of scores, where any repeat has none."""
+    found = [value for value in accuracies(measured) if value is not None]
+    whole = found and len(found) == len(accuracies(measured))
+    return score.mean_and_std(found)[0] if whole else None
 
 
 def _beaten(entry: Entry, own: Sample, by: By, weight: float) -> tuple[str, ...]:
@@ -291,9 +314,9 @@ _FINE = 200
 def _stability(entries: Sequence[Entry], by: By, weight: float) -> Stability:
     of_entries = [parts(entry.measured, by) for entry in entries]
 
-    def means(at: float) -> list[float]:
+    def means(at: float) -> list[int]:
         scores = ([_FORMULA[by](*pair, at) for pair in repeats] for repeats in of_entries)
-        return [score.mean_and_std(values)[0] for values in scores]
+        return [_ordinal(score.mean_and_std(values)[0]) for values in scores]
 
     here = means(weight)
     grid = [step / _STEPS for step in range(_STEPS + 1)]
@@ -304,7 +327,7 @@ def _stability(entries: Sequence[Entry], by: By, weight: float) -> Stability:
     )
 
 
-def _reigns(names: Sequence[str], means: Callable[[float], list[float]]) -> Iterator[Reign]:
+def _reigns(names: Sequence[str], means: Callable[[float], list[int]]) -> Iterator[Reign]:
     """Yield who is first over which weights; the ends are where mean curves cross, to 1e-9."""
 
     def first(at: float) -> int:
@@ -346,7 +369,7 @@ def agreements(found: Sequence[Table]) -> list[Agreement]:
 
 def agreement(one: Table, other: Table) -> Agreement:
     """Return Kendall's tau-b over the methods that two tables have in common."""
-    means = [{row.entry.submission.slug: row.mean for row in table.rows} for table in (one, other)]
+    means = [{row.entry.submission.slug: _ordinal(row.mean) for row in table.rows} for table in (one, other)]
     common = sorted(means[0].keys() & means[1].keys())
     tau = kendall_tau(*([of[slug] for slug in common] for of in means))
     return Agreement(one=one.key, other=other.key, common=len(common), tau=tau)

@@ -2,52 +2,99 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from functools import lru_cache
+from typing import Any, cast
 
 import attrs
 
-from ddrank_core.config import SCORES, RunConfig
+from ddrank_core.config import RunConfig, ScoreName, Weights
 from ddrank_core.engine.plan import ARMS_OF, Plan
 from ddrank_core.engine.score import score_all, summarise_arm
 from ddrank_core.engine.seed import derive
-from ddrank_core.errors import DataError, one_line
+from ddrank_core.errors import ConfigError, DataError, one_line
 from ddrank_core.leaderboard.measured import MAX_REPEATS, take, typed
+from ddrank_core.protocols import Selection
 from ddrank_core.report.arms import ARMS
 from ddrank_core.report.record import arm_record, score_record
 from ddrank_core.results import ArmResult, TrialResult
+from ddrank_core.structure import Chosen, Structurer
 
 _TOLERANCE = 1e-9
 """Of a number that is computed again: sums and quantiles may differ in the last digits between machines."""
 
 
-def check_scores(record: Mapping[str, Any], config: RunConfig, plan: Plan | None, where: str) -> None:
+@attrs.frozen(kw_only=True)
+class _Rules:
+    """What of a run's config its scores hang on, its trials given."""
+
+    protocol: Chosen[Selection]
+    scores: tuple[ScoreName, ...]
+    weights: Weights
+
+
+def check_scores(record: Mapping[str, Any], config: RunConfig, plan: Plan, where: str) -> None:
     """Check that a record's arms and scores follow from its trials, and these from the plan.
 
-    Which trials count is asked of the protocol again. Without a plan the record is of a variant of `config`,
-    which may report other scores.
+    Which trials count is asked of the protocol again.
 
     Raises:
         DataError: one line that names the file and the field.
     """
     trials = _trials(record, where)
+    _check_plan(trials, take(record, "arms", dict, where), plan, where)
+    rules = _Rules(protocol=config.protocol, scores=config.scores, weights=config.weights)
+    _check_stated(record, trials, rules, where)
+
+
+def check_own_words(record: Mapping[str, Any], structurer: Structurer, where: str) -> None:
+    """Check that a record's arms and scores follow from its trials by what its own config says.
+
+    Only the protocol's plugin is imported, so that whoever ranks needs neither torch nor the real data.
+
+    Raises:
+        ConfigError: one line, if the config has no such protocol, scores or weights.
+        DataError: one line that names the file and the field.
+    """
+    values = take(record, "config", dict, where)
+    given = {name: values.get(name) for name in ("protocol", "scores", "weights")}
+    try:
+        rules = _rules(structurer, json.dumps(given))
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    name, version = rules.protocol.use, rules.protocol.component.version
+    said = [take(record, f"protocol.{field}", str, where) for field in ("name", "version")]
+    if said != [name, version]:
+        raise DataError(
+            f"{where}: protocol: {' '.join(said)[:60]}, but its config's is here {name} {version}"
+        )
+    _check_stated(record, _trials(record, where), rules, where)
+
+
+@lru_cache(maxsize=64)
+def _rules(structurer: Structurer, text: str) -> _Rules:
+    """Return the rules in JSON; the records of a board have few different ones."""
+    rules: _Rules = structurer.structure(json.loads(text), _Rules, "config")
+    return rules
+
+
+def _check_stated(
+    record: Mapping[str, Any], trials: Sequence[TrialResult], rules: _Rules, where: str
+) -> None:
     scores, stated = take(record, "scores", dict, where), take(record, "arms", dict, where)
-    if plan is None:
-        asked: Any = tuple(name for name in SCORES if name in scores)
-        config = attrs.evolve(config, scores=asked)  # type: ignore[misc]  # mypy loses attrs here
-    else:
-        _check_plan(trials, stated, plan, where)
-    needed = {arm for name in config.scores for arm in ARMS_OF[name]}
+    needed = {arm for name in rules.scores for arm in ARMS_OF[name]}
     arms: dict[str, ArmResult] = {}
     for name in (name for name in ARMS if name in needed or name in stated):
-        arms[name] = _arm(name, take(stated, name, dict, f"{where}: arms"), trials, record, config, where)
+        arms[name] = _arm(name, take(stated, name, dict, f"{where}: arms"), trials, record, rules, where)
         _compare(arm_record(arms[name]), stated[name], f"{where}: arms.{name}")
-    found = score_all(config, arms)
-    for name in config.scores:
+    # Of a config it reads what the rules hold.
+    found = score_all(cast("RunConfig", rules), arms)
+    for name in rules.scores:
         given = take(scores, name, dict, f"{where}: scores")
         _compare(score_record(found[name]), given, f"{where}: scores.{name}")
-    if extra := sorted(set(scores) - set(config.scores)):
+    if extra := sorted(set(scores) - set(rules.scores)):
         raise DataError(f"{where}: scores.{extra[0][:40]}: is not asked for by the recipe")
 
 
@@ -132,18 +179,18 @@ def _arm(
     stated: Mapping[str, Any],
     trials: Sequence[TrialResult],
     record: Mapping[str, Any],
-    config: RunConfig,
+    rules: _Rules,
     where: str,
 ) -> ArmResult:
     """Return an arm as its trials give it, or the given accuracy of the full data."""
     repeats = take(record, "protocol.repeats", int, where)
-    asked = getattr(config.protocol.component, "repeats", repeats)
+    asked = rules.protocol.component.repeats
     if repeats != asked or not 1 <= repeats <= MAX_REPEATS:
         raise DataError(f"{where}: protocol.repeats: {repeats}, but the recipe asks for {asked}")
     full = take(record, "config.full_data", dict, where)
-    if name == "full-hard" and full.get("accuracy") is not None and stated.get("source") is not None:
+    if name == "full-hard" and full.get("accuracy") is not None:
         accuracy = take(full, "accuracy", float, f"{where}: config.full_data")
-        source = take(stated, "source", str, f"{where}: arms.{name}")
+        source = take(full, "source", str, f"{where}: config.full_data")
         given = summarise_arm(name, (accuracy,) * repeats, (None,) * repeats, source=source)
         return attrs.evolve(given, std=None, n=1)
     same_as = None if stated.get("same_as") is None else take(stated, "same_as", str, f"{where}: arms.{name}")
@@ -154,7 +201,7 @@ def _arm(
     if not mine:
         raise DataError(f"{where}: arms.{name}: has no trials")
     failed = sum(trial.error is not None for trial in mine)
-    chosen = () if failed else _chosen(mine, config, f"{where}: arms.{name}")
+    chosen = () if failed else _chosen(mine, rules, f"{where}: arms.{name}")
     if chosen and [trial.repeat for trial in chosen] != list(range(repeats)):
         raise DataError(f"{where}: arms.{name}: its trials are not of {repeats} repeats")
     return summarise_arm(
@@ -166,9 +213,9 @@ def _arm(
     )
 
 
-def _chosen(trials: Sequence[TrialResult], config: RunConfig, where: str) -> tuple[TrialResult, ...]:
+def _chosen(trials: Sequence[TrialResult], rules: _Rules, where: str) -> tuple[TrialResult, ...]:
     """Return the trials that count, as the protocol selects them."""
-    protocol = config.protocol.component
+    protocol = rules.protocol.component
     search = tuple(trial for trial in trials if trial.phase == "search")
     final = tuple(trial for trial in trials if trial.phase != "search")
     try:

@@ -11,26 +11,29 @@ import attrs
 
 from ddrank_core import __version__
 from ddrank_core.config import RunConfig
-from ddrank_core.engine.plan import Plan, make_plan
 from ddrank_core.engine.prepared import real_digest
 from ddrank_core.errors import DataError, DDRankError
+from ddrank_core.leaderboard.agreement import Evaluated, check_agreement
+from ddrank_core.leaderboard.control_check import Beside, check_controls
 from ddrank_core.leaderboard.controls import CONTROLS
+from ddrank_core.leaderboard.evaluate import local
 from ddrank_core.leaderboard.findings import Findings, listed
 from ddrank_core.leaderboard.measured import read_json, take, typed
+from ddrank_core.leaderboard.planned import Planned, planned, variant_config
 from ddrank_core.leaderboard.recomputed import check_scores
+from ddrank_core.leaderboard.said import check_said, check_set_said, check_teachers, check_views
+from ddrank_core.leaderboard.set_check import Loaded
 from ddrank_core.leaderboard.submission import leaves
 from ddrank_core.leaderboard.track import config_of
 from ddrank_core.leaderboard.types import TRACKS, Axis, Submission, Track
-from ddrank_core.leaderboard.variants import check_variant
+from ddrank_core.leaderboard.variants import check_distinct, check_variant, variant_of
 from ddrank_core.registry import ALL_KINDS, Registry
 from ddrank_core.report.record import components_of, strict_json
 from ddrank_core.sources import source_digest
-from ddrank_core.structure import Structurer
 from ddrank_core.types import RealData
 
 METHOD, RECORD, RESULTS = "method", "record.json", "results"
 CHECK = "record"
-_VARIANT = re.compile(r"method-(augmentation|labels|student)-[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 _PATH = "\0"
 """Marks what is a path in a config: where it lies differs from machine to machine."""
 
@@ -45,8 +48,8 @@ class _Place:
 
     @property
     def variant(self) -> Axis | None:
-        found = _VARIANT.fullmatch(self.contestant)
-        return cast("Axis", found[1]) if found else None
+        found = variant_of(self.contestant)
+        return found.axis if found else None
 
 
 @attrs.frozen(kw_only=True)
@@ -54,20 +57,23 @@ class _Checking:
     """What the records of a track are held against."""
 
     submission: Submission
-    config: RunConfig
-    plan: Plan
+    planned: Planned
+    """The method's and its controls'."""
+    own_rate: float | None
+    """The learning rate that the distilled set brings, where the track has it."""
     registry: Registry
     real: RealData | None
+    loaded: Loaded | None
 
 
 def check_records(
     submission: Submission,
     registry: Registry,
     real: RealData | None,
-    own_rate: float | None,
+    loaded: Loaded | None,
     findings: Findings,
 ) -> None:
-    """Check every record in `results/`; `own_rate` is the learning rate that the distilled set brings."""
+    """Check every record in `results/`; `loaded` is the distilled set, None where it cannot be read."""
     places = list(_places(submission, findings))
     if not places:
         folder = submission.folder / RESULTS
@@ -78,17 +84,16 @@ def check_records(
             continue
         with findings.refusing(CHECK):
             config = config_of(submission, track, registry)
-            plan = _plan(config, own_rate if track == "own" else None, registry)
+            own_rate = loaded.distilled.learning_rate if loaded is not None and track == "own" else None
             checking = _Checking(
-                submission=submission, config=config, plan=plan, registry=registry, real=real
+                submission=submission,
+                planned=planned(config, own_rate, registry),
+                own_rate=own_rate,
+                registry=registry,
+                real=real,
+                loaded=loaded,
             )
             _check_track(mine, checking, findings)
-
-
-def _plan(config: RunConfig, own_rate: float | None, registry: Registry) -> Plan:
-    structurer = Structurer(registry, Path())
-    hard, cross_entropy = structurer.chosen("label-mapping", "hard"), structurer.chosen("loss", "ce")
-    return make_plan(config, own_rate, hard, cross_entropy)
 
 
 def _places(submission: Submission, findings: Findings) -> Iterator[_Place]:
@@ -115,37 +120,81 @@ def _check_track(places: list[_Place], checking: _Checking, findings: Findings) 
     for place in places:
         with findings.refusing(CHECK):
             records[place.contestant] = read_json(place.path)
-    for place in places:
-        if place.contestant not in records:
-            continue
-        record, where = records[place.contestant], str(place.path)
-        config, plan = checking.config, None if place.variant else checking.plan
-        with findings.refusing(CHECK):
-            _check_config(record, records.get(METHOD), place, config)
-            _check_data(record, place, checking.submission, checking.real)
-            check_scores(record, config, plan, where)
-            _check_versions(record, config, place, checking.registry, findings)
-            findings.note(
-                "info", CHECK, f"{where}: its scores follow from its {len(record['trials'])} trials"
-            )
+    evaluated: list[Evaluated] = []
+    for place in sorted(places, key=lambda place: place.contestant != METHOD):
+        if place.contestant in records:
+            with findings.refusing(CHECK):
+                evaluated.append(_checked(place, records, checking, findings))
+    folder = places[0].path.parents[1]
+    with findings.refusing(CHECK):
+        check_distinct(records, str(folder))
+    check_agreement(evaluated, CHECK, findings)
+    check_controls(records, _beside(checking), folder, findings)
+
+
+def _checked(
+    place: _Place, records: Mapping[str, Mapping[str, Any]], checking: _Checking, findings: Findings
+) -> Evaluated:
+    """Return a record that was checked for itself.
+
+    Raises:
+        DDRankError: one line that names the file and the field.
+    """
+    record, where = records[place.contestant], str(place.path)
+    to_do = _to_do(place, record, records.get(METHOD), checking)
+    _check_config(record, place, to_do.config, checking.submission)
+    _check_data(record, place, checking.submission, checking.real)
+    check_said(record, to_do, where)
+    if checking.loaded is not None:
+        is_control = place.contestant in CONTROLS
+        check_set_said(record, checking.loaded.distilled, to_do.config, checking.own_rate, is_control, where)
+        if place.variant is not None:
+            check_views(to_do.config, checking.loaded.distilled)
+        check_teachers(record, checking.loaded.distilled, to_do.config, where)
+    check_scores(record, to_do.config, to_do.plan, where)
+    _check_versions(record, to_do.config, place, checking.registry, findings)
+    findings.note("info", CHECK, f"{where}: its scores follow from its {len(record['trials'])} trials")
+    return Evaluated(where=where, record=record, planned=to_do)
+
+
+def _to_do(
+    place: _Place, record: Mapping[str, Any], method: Mapping[str, Any] | None, checking: _Checking
+) -> Planned:
+    """Return what a contestant's run was to do."""
+    if place.variant is None:
+        return checking.planned
+    where, own = str(place.path), checking.planned.config
+    check_variant(record, method, place.variant, where)
+    config = variant_config(record, own, checking.submission, place.variant, checking.registry, where)
+    return planned(config, checking.own_rate, checking.registry)
+
+
+def _beside(checking: _Checking) -> Beside:
+    distilled = None
+    if checking.loaded is not None:
+        distilled = attrs.evolve(checking.loaded.distilled, learning_rate=checking.own_rate)
+    return Beside(
+        planned=checking.planned,
+        distilled=distilled,
+        real=checking.real,
+        ipc=checking.submission.ipc,
+        registry=checking.registry,
+    )
 
 
 # -- config ------------------------------------------------------------------------------------
 
 
 def _check_config(
-    record: Mapping[str, Any], method: Mapping[str, Any] | None, place: _Place, config: RunConfig
+    record: Mapping[str, Any], place: _Place, config: RunConfig, submission: Submission
 ) -> None:
     where = str(place.path)
-    if place.variant is not None:
-        check_variant(record, method, place.variant, where)
-        return
-    ours = dict(leaves(strict_json(config.resolved(lambda path: f"{_PATH}{path.name}"))))
+    ours = dict(leaves(strict_json(config.resolved(lambda path: f"{_PATH}{local(path, submission.folder)}"))))
     theirs = dict(leaves(take(record, "config", dict, where)))
     for field in sorted(ours.keys() | theirs.keys()):
         if _is_free(field, ours, place.contestant):
             continue
-        if not _same(ours.get(field, _PATH), theirs.get(field, ())):
+        if not _same(field, ours.get(field, _PATH), theirs.get(field, ())):
             raise DataError(
                 f"{where}: config.{field}: {_shown(theirs, field)}, but the recipe says "
                 f"{_shown(ours, field)}; evaluate it again"
@@ -156,13 +205,21 @@ def _is_free(field: str, ours: Mapping[str, Any], contestant: str) -> bool:
     """Return whether a field may differ: a name, where the real data lies, and which set a control is."""
     if field.startswith("dataset."):
         return str(ours.get(field, "")).startswith(_PATH)
-    return field == "name" or (contestant != METHOD and field.startswith("distilled."))
+    return field == "name" or (contestant in CONTROLS and field.startswith("distilled."))
 
 
-def _same(ours: Any, theirs: Any) -> bool:
+def _same(field: str, ours: Any, theirs: Any) -> bool:
     if isinstance(ours, str) and ours.startswith(_PATH):
-        return isinstance(theirs, str) and bool(ours[1:]) and re.split(r"[/\\]", theirs)[-1] == ours[1:]
+        path = ours[1:]
+        if not isinstance(theirs, str) or not path:
+            return False
+        # What the set is, its digest says; of other files the record tells which they are.
+        return theirs == path if field != "distilled.path" else _name(theirs) == _name(path)
     return bool(ours == theirs) and isinstance(ours, bool) == isinstance(theirs, bool)
+
+
+def _name(path: str) -> str:
+    return re.split(r"[/\\]", path)[-1]
 
 
 def _shown(values: Mapping[str, Any], field: str) -> str:
@@ -207,8 +264,7 @@ def _check_versions(
     listed_then = [
         typed(item, dict, f"{where}: components") for item in take(record, "components", list, where)
     ]
-    if place.variant is None:
-        _check_components(listed_then, config, where)
+    _check_components(listed_then, config, where)
     differing = list(
         dict.fromkeys(filter(None, (_difference(item, registry, where) for item in listed_then)))
     )

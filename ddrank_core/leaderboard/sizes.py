@@ -3,30 +3,25 @@
 Images count as stored: float32. A hard label counts as the fewest whole bytes that tell the classes apart,
 one up to 256 classes, though files hold eight. The rest depends on the recipe's label mapping: `hard` and
 `smooth` need no more; `soft` adds the stored soft labels, float32; `stored-views` the file of views;
-`teacher` adds no labels but every teacher, its checkpoint's size where that lies in the submission, else four
-bytes per parameter. A mapping of another plugin may need all of it, so all that there is counts.
+`teacher` adds no labels but every teacher, its checkpoint's size where that lies in the submission (with at
+least two bytes per parameter), else four bytes per parameter. A mapping of another plugin may need all of it,
+so all that there is counts.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import stat
 from collections.abc import Mapping
-from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-import attrs
-
-from ddrank_core.errors import DataError, DDRankError, one_line
+from ddrank_core.errors import DataError
 from ddrank_core.leaderboard.measured import take, typed
-from ddrank_core.protocols import Architecture
-from ddrank_core.registry import default_registry
-from ddrank_core.structure import Chosen, Structurer
+from ddrank_core.leaderboard.parameters import parameters
 
-_FLOAT = 4
+_FLOAT, _HALF = 4, 2
 _NEEDS: Mapping[str, frozenset[str]] = {
     "hard": frozenset(),
     "smooth": frozenset(),
@@ -36,8 +31,6 @@ _NEEDS: Mapping[str, frozenset[str]] = {
 }
 """Label mapping -> what it needs beside images and classes."""
 _ALL = frozenset({"soft", "views", "teacher"})
-_LARGEST = 1 << 16
-"""Of a network's parameters: none is so deep or wide, and counting weights must end."""
 
 
 def sizes(record: Mapping[str, Any], folder: Path, where: str) -> tuple[int, int, int]:
@@ -47,11 +40,7 @@ def sizes(record: Mapping[str, Any], folder: Path, where: str) -> tuple[int, int
         DataError: one line, if the record does not tell.
     """
     images = _natural(take(record, "data.distilled.images", int, where), f"{where}: data.distilled.images")
-    field = f"{where}: data.dataset.image_shape"
-    shape = [
-        _natural(typed(side, int, field), field)
-        for side in take(record, "data.dataset.image_shape", list, where)
-    ]
+    shape = _shape(record, where)
     classes = len(take(record, "data.dataset.classes", list, where))
     needs = _NEEDS.get(take(record, "config.recipe.labels.use", str, where), _ALL)
     labels = images * max(1, math.ceil(math.log2(max(classes, 1)) / 8))
@@ -61,6 +50,14 @@ def sizes(record: Mapping[str, Any], folder: Path, where: str) -> tuple[int, int
         labels += _views(record, folder, where)
     teachers = _teachers(record, folder, classes, shape, where) if "teacher" in needs else 0
     return images * math.prod(shape) * _FLOAT, labels, teachers
+
+
+def _shape(record: Mapping[str, Any], where: str) -> list[int]:
+    field = f"{where}: data.dataset.image_shape"
+    shape = [typed(side, int, field) for side in take(record, "data.dataset.image_shape", list, where)]
+    if len(shape) != 3 or not all(0 < side < 1 << 16 for side in shape):
+        raise DataError(f"{field}: must be channels, height and width, each below 65536")
+    return shape
 
 
 def _natural(value: int, where: str) -> int:
@@ -85,53 +82,31 @@ def _teachers(record: Mapping[str, Any], folder: Path, classes: int, shape: list
         field = f"{where}: config.teachers[{index}]"
         network = {**typed(teacher, dict, field)}
         checkpoint, _ = network.pop("checkpoint", None), network.pop("accuracy", None)
-        size = _size_in(folder, checkpoint)
-        total += _FLOAT * _parameters(network, classes, shape, field) if size is None else size
+        count, size = parameters(network, classes, shape, field), _size_in(folder, checkpoint)
+        if size is not None:
+            check_weights(size, count, f"{field}: checkpoint")
+        total += _FLOAT * count if size is None else size
     return total
 
 
+def check_weights(size: int, count: int, where: str) -> None:
+    """Check that a file may hold so many parameters, at least as half floats.
+
+    Raises:
+        DataError: one line.
+    """
+    if size < _HALF * count:
+        raise DataError(f"{where}: {size} bytes, fewer than {_HALF} for each of {count} parameters")
+
+
 def _size_in(folder: Path, path: object) -> int | None:
-    """Return the size of a file of that name in the submission itself; None if there is none."""
-    # Only the name counts: a record's paths start where it was made.
-    name = Path(path).name if isinstance(path, str) else ""
+    """Return the size of a file of the submission itself; None if there is none."""
+    # A record's paths start at its submission's folder; one that starts elsewhere is of no file in it.
+    parts = PurePosixPath(path).parts if isinstance(path, str) else ()
+    if not parts or parts[0] == "/" or ".." in parts:
+        return None
     try:
-        about = os.lstat(folder / name)
+        about = os.lstat(folder.joinpath(*parts))
     except (OSError, ValueError):
         return None
     return about.st_size if stat.S_ISREG(about.st_mode) else None
-
-
-@attrs.frozen
-class _Asked:
-    """A network that a record names."""
-
-    network: Chosen[Architecture]
-
-
-def _parameters(given: Mapping[str, Any], classes: int, shape: list[int], where: str) -> int:
-    """Return how many parameters a network has.
-
-    Raises:
-        DataError: one line, if no plugin can build it.
-    """
-    if any(type(value) is int and abs(value) > _LARGEST for value in given.values()):
-        raise DataError(f"{where}: a parameter is larger than {_LARGEST}, which no network's is")
-    without_weights = {**given, **({"pretrained": False} if "pretrained" in given else {})}
-    try:
-        return _counted(json.dumps(without_weights), classes, tuple(shape))
-    except DDRankError as error:
-        raise DataError(f"{where}: {error}") from error
-    except Exception as error:  # a plugin's code, on values that a stranger chose
-        raise DataError(f"{where}: cannot be built to count its parameters: {one_line(error)}") from error
-
-
-@lru_cache(maxsize=256)
-def _counted(network: str, classes: int, shape: tuple[int, int, int]) -> int:
-    import torch
-
-    values = {"network": json.loads(network)}
-    asked: _Asked = Structurer(default_registry(), Path()).structure(values, _Asked, "teacher")
-    # Shapes without values: nothing is drawn, and nothing large is held.
-    with torch.device("meta"):
-        built = asked.network.component.build(classes, shape)
-    return sum(parameter.numel() for parameter in built.parameters())

@@ -53,6 +53,8 @@ class DistilledFile:
     url: str | None = None
     sha256: str
     bytes: int
+    made_with: str | None = None
+    """How the file is made from what lies at the address, in words; None where it lies there itself."""
 
 
 @attrs.frozen(kw_only=True)
@@ -125,10 +127,15 @@ class Measured:
     """Score -> mean and 95 % half-width, as the record states them."""
     device: str
     protocol: str
+    """With its version, and what else scores hang on: a quoted full-data accuracy, whitening, precision."""
     ddrank: str
     """Version."""
     seeds: tuple[int, ...] = ()
     """The seed of each repeat: repeats of two runs with the same seed are paired. Empty where unknown."""
+    data: str = ""
+    """What stands for the real images and labels: rows of one table have the same."""
+    full_recipe: str = ""
+    """What stands for the training on the full data, likewise; empty where its accuracy is quoted."""
 
 
 @attrs.frozen(kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Sequence
 
 from ddrank_core.report.record import TRIAL_FIELDS, RunReport
@@ -30,13 +31,26 @@ def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return text.getvalue()
 
 
+_FORMULA = re.compile(
+    # At the start, or behind what a spreadsheet of another locale splits at; full-width and small forms of
+    # the characters too, which some take for the plain ones.
+    r"(^|[;\t\n\v\f\x1c-\x1e\x85\u2028\u2029])"
+    r"(?=[\s\u200b\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b])"
+)
+
+
 def cell(value: object) -> object:
-    """Return a value as it may stand in a CSV file."""
+    """Return a value as it may stand in a CSV file: no part of it is a formula, wherever it is split.
+
+    >>> cell("a;=1+1")
+    "a;'=1+1"
+    """
     if isinstance(value, bool):
         return "true" if value else "false"
     if not isinstance(value, str):
         return value
-    # A spreadsheet runs a text that starts like a formula; an apostrophe makes it text again.
-    guard = "'" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else ""
     # Before Python 3.13, csv writes a carriage return unquoted, which readers take for the row's end.
-    return guard + value.replace("\r", " ")
+    text = value.replace("\r", " ")
+    # A spreadsheet runs a text that starts like a formula; an apostrophe makes it text again.
+    guarded = _FORMULA.sub(r"\1'", text)
+    return f"'{guarded}" if guarded.startswith("\t") else guarded

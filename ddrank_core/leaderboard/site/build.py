@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -12,17 +10,18 @@ from pathlib import Path
 import attrs
 
 from ddrank_core.errors import DataError
+from ddrank_core.leaderboard.rank import oversized
 from ddrank_core.leaderboard.site import pictures
+from ddrank_core.leaderboard.site.folder import INDEX, LIST, PAGES, check_target, listing, put, unfinished
 from ddrank_core.leaderboard.site.markup import Shell, asset, embedded, page
 from ddrank_core.leaderboard.site.rows import board, in_order, page_of
 from ddrank_core.leaderboard.site.submission import Picture, submission_main
 from ddrank_core.leaderboard.types import Entry, Submission
-from ddrank_core.report.folder import staging
 
-INDEX, PAGES = "index.html", "submissions"
-SCRIPTS = ("scores", "chart", "rows", "detail", "board")
-MARK = '<meta name="generator" content="ddrank leaderboard">'
-"""By which a folder is known to hold a site that may be replaced."""
+SCRIPTS = ("scores", "order", "chart", "rows", "detail", "table", "stability", "board")
+# No submission's name starts like it. Not with an underscore: GitHub's Jekyll leaves such files out.
+SHEET = "~page.css"
+"""In the folder of pages: the style that they share."""
 
 # Ends in a digit: the folder of one submission's pictures is then never another one's page.
 _SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*-ipc[0-9]+")
@@ -46,15 +45,11 @@ def build(entries: Sequence[Entry], folder: Path) -> Built:
     Raises:
         DataError: one line, if nothing can be shown or the folder cannot be written; it is then as it was.
     """
-    _check_target(folder)
     try:
-        with staging(folder) as unfinished:
-            built = _write_all(in_order(entries), unfinished)
-            # The table last: it leads to pages that are there.
-            if (folder / PAGES).exists():
-                shutil.rmtree(folder / PAGES)
-            os.replace(unfinished / PAGES, folder / PAGES)
-            os.replace(unfinished / INDEX, folder / INDEX)
+        check_target(folder)
+        with unfinished(folder) as new:
+            built = _write_all(in_order(entries), new)
+            put(new, folder)
     except OSError as error:
         raise DataError(f"{folder}: the site cannot be written: {error.strerror or error}") from error
     return built
@@ -63,27 +58,33 @@ def build(entries: Sequence[Entry], folder: Path) -> Built:
 def _write_all(entries: Sequence[Entry], folder: Path) -> Built:
     kept: list[Entry] = []
     left_out: list[tuple[str, str]] = []
-    # No slug starts with an underscore.
-    written = _write(folder / PAGES / "_page.css", (asset("site.css") + asset("submission.css")).encode())
+    written: dict[str, int] = {}
+
+    def write(name: str, content: bytes) -> None:
+        written[name] = _write(folder / name, content)
+
+    write(f"{PAGES}/{SHEET}", (asset("site.css") + asset("submission.css")).encode())
     places: set[str] = set()
     for slug, group in _by_slug(entries):
         try:
             _check_slug(slug, places)
+            _check_sizes(group)
             files = list(_submission_files(group))
         except DataError as error:
             left_out.append((slug, str(error)))
             continue
         kept += group
-        written += sum(_write(folder / name, content) for name, content in files)
+        for name, content in files:
+            write(name, content)
     if not kept:
-        raise DataError(
-            f"no submission can be shown: {'; '.join(why for _, why in left_out) or 'there is none'}"
-        )
-    written += _write(folder / INDEX, index(in_order(kept)).encode())
+        reasons = "; ".join(f"{slug}: {why}" for slug, why in left_out) or "there is none"
+        raise DataError(f"no submission can be shown: {reasons}")
+    write(f"{PAGES}/{LIST}", listing(name.removeprefix(f"{PAGES}/") for name in written))
+    write(INDEX, index(in_order(kept)).encode())
     return Built(
         submissions=len({entry.submission.slug for entry in kept}),
         rows=len(kept),
-        bytes=written,
+        bytes=sum(written.values()),
         left_out=tuple(left_out),
     )
 
@@ -122,7 +123,7 @@ def _submission_files(entries: Sequence[Entry]) -> Iterator[tuple[str, bytes]]:
         heading='<p class="site"><a href="../../index.html">DD-Ranking</a></p>',
         target="submission",
         main=submission_main(entries, tuple(picture for picture, _ in taken)),
-        sheet="../_page.css",
+        sheet=f"../{SHEET}",
         scripts=(asset("page.js"),),
     )
     yield page_of(about.slug), page(shell).encode()
@@ -130,13 +131,19 @@ def _submission_files(entries: Sequence[Entry]) -> Iterator[tuple[str, bytes]]:
 
 def _pictures(about: Submission, entries: Iterable[Entry]) -> Iterator[tuple[Picture, bytes]]:
     """Yield the pictures of a submission under names of our own."""
-    images = pictures.images_of(about)
-    if images is not None:
-        yield Picture(name="images.png", shows=None, size=pictures.size(images)), images
+    found = pictures.images_of(about)
+    if found is not None:
+        images, drawn = found
+        yield Picture(name="images.png", shows=None, drawn=drawn, size=pictures.size(images)), images
     named = {f.picture: None for entry in entries for f in entry.findings if f.picture is not None}
     for number, original in enumerate(named, start=1):
         content = pictures.read(about.folder, original)
         yield Picture(name=f"finding-{number}.png", shows=original, size=pictures.size(content)), content
+
+
+def _check_sizes(entries: Iterable[Entry]) -> None:
+    if why := next(filter(None, map(oversized, entries)), None):
+        raise DataError(why)
 
 
 def _library() -> str:
@@ -157,17 +164,3 @@ def _check_slug(slug: str, places: set[str]) -> None:
     if slug.lower() in places:
         raise DataError(f"{slug}: another submission's name differs in case only; rename one of them")
     places.add(slug.lower())
-
-
-def _check_target(folder: Path) -> None:
-    """Refuse a folder with an index page or submissions that this command has not written."""
-    if folder.exists() and not folder.is_dir():
-        raise DataError(f"{folder}: is a file; name a folder for the site")
-    if not any((folder / name).exists() for name in (INDEX, PAGES)):
-        return
-    try:
-        head = (folder / INDEX).read_text(encoding="utf-8", errors="replace")[:2000]
-    except OSError:
-        head = ""
-    if MARK not in head:
-        raise DataError(f"{folder}: holds {INDEX} or {PAGES} that are no leaderboard; choose another folder")

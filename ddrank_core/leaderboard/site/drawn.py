@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 MAX_CLASSES, MAX_IMAGES = 20, 10
 """What is drawn: the first classes, and the first images of each."""
 MAX_SET_BYTES = 256 << 20
-_TILE, _GAP = 48, 4
+_TILE, _GAP = 64, 4
 
 
 def images_png(path: Path) -> bytes | None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 
 from ddrank_core.engine.score import mean_and_std
+from ddrank_core.leaderboard.rank import accuracies
 from ddrank_core.leaderboard.site.markup import text
 from ddrank_core.leaderboard.types import Measured
 from ddrank_core.report.arms import ARMS
@@ -24,6 +25,12 @@ def summary(values: Sequence[float | None]) -> tuple[float | None, float | None,
         return finite[0], None, len(finite)
     mean, std = mean_and_std(finite)
     return mean, None if std is None else _quantile(len(finite)) * std / math.sqrt(len(finite)), len(finite)
+
+
+def recipe_accuracy(measured: Measured) -> tuple[float | None, float | None]:
+    """Return mean and 95 % half-width under the recipe; none, as of scores, where a repeat has none."""
+    values = accuracies(measured)
+    return summary(() if None in values else values)[:2]
 
 
 @cache

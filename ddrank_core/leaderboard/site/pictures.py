@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from pathlib import Path
 
-from ddrank_core.errors import DataError
-from ddrank_core.leaderboard.site.drawn import images_png
+from ddrank_core.errors import DataError, DDRankError
+from ddrank_core.leaderboard.fetch import destination, is_here
+from ddrank_core.leaderboard.site.drawn import MAX_SET_BYTES, images_png
 from ddrank_core.leaderboard.types import Submission
 
 MAX_BYTES = 4 << 20
@@ -17,18 +19,39 @@ IMAGES = "distilled.png"
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
-def images_of(submission: Submission) -> bytes | None:
-    """Return a picture of the distilled images: the one that a run has left, or one that is drawn here.
+def images_of(submission: Submission) -> tuple[bytes, bool] | None:
+    """Return a picture of the distilled images, and whether it was drawn here, from the set itself.
 
-    None where neither is there: a set that is pinned and lies elsewhere.
+    The picture that a submission brings may show anything. It is what there is of a set that is pinned and
+    lies elsewhere, or is too large to be read for a picture; None where there is none.
+
+    Raises:
+        DataError: one line, if the set or the picture cannot be shown.
     """
-    if (submission.folder / IMAGES).exists():
-        return read(submission.folder, IMAGES)
+    path = _at_hand(submission)
+    drawn = None if path is None else images_png(path)
+    if drawn is not None:
+        return drawn, True
+    if os.path.lexists(submission.folder / IMAGES):
+        return read(submission.folder, IMAGES), False
+    return None
+
+
+def _at_hand(submission: Submission) -> Path | None:
+    """Return where the distilled set lies, None for a pinned one that was not fetched."""
     path = submission.distilled.path
-    if path is None or not path.is_file():
+    if path is not None:
+        if not path.exists():
+            return None
+        check_inside(submission.folder, path)
+        return path
+    if submission.distilled.bytes > MAX_SET_BYTES:
         return None
-    check_inside(submission.folder, path)
-    return images_png(path)
+    try:
+        return destination(submission) if is_here(submission) else None
+    except DDRankError:
+        # The recipe names no file, or another one lies in its place: what `check` says of it is enough.
+        return None
 
 
 def read(folder: Path, name: str) -> bytes:
@@ -42,6 +65,8 @@ def read(folder: Path, name: str) -> bytes:
     if len(whole) > MAX_BYTES:
         raise DataError(f"{path}: larger than {MAX_BYTES >> 20} MiB; draw fewer images")
     width, height = _size(whole, path)
+    if not width or not height:
+        raise DataError(f"{path}: {width} x {height} pixels, which nothing can show")
     if width * height > MAX_PIXELS:
         raise DataError(f"{path}: {width} x {height} pixels; at most {MAX_PIXELS:,} can be shown")
     return whole

@@ -99,8 +99,12 @@ def _seeds(measured: Measured) -> list[str]:
 
 
 def _new(arms: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arms of a control that are not the row's own: the others are the same trials."""
-    return {name: values for name, values in arms.items() if values != shared.get(name)}
+    """Return the arms of a control that are not the row's own, None for one that it lacks.
+
+    The others are the same trials.
+    """
+    lacking: dict[str, Any] = dict.fromkeys(shared.keys() - arms.keys())
+    return lacking | {name: values for name, values in arms.items() if values != shared.get(name)}
 
 
 def _quantiles(repeats: int) -> list[float | None]:

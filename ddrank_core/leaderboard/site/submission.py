@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import attrs
 
-from ddrank_core.leaderboard.site.figures import arms_svg, percent, summary
+from ddrank_core.config import SCORES as ALL_SCORES
+from ddrank_core.engine.score import summarise
+from ddrank_core.leaderboard.rank import SYMBOLS, WEIGHT, sample, undefined
+from ddrank_core.leaderboard.site.figures import arms_svg, percent, recipe_accuracy, summary
 from ddrank_core.leaderboard.site.markup import link, text
 from ddrank_core.leaderboard.site.pictures import read_own
 from ddrank_core.leaderboard.site.rows import controls_in_order
+from ddrank_core.leaderboard.site.varied import TRACK_WORDS, varied
 from ddrank_core.leaderboard.types import Entry, Finding, Submission
-from ddrank_core.report.arms import ARMS, SCORES
+from ddrank_core.report.arms import ARMS, SCORES, ScoreWords
 
-TRACK_WORDS = {"own": "Own recipe", "fixed": "Fixed recipe"}
 LEVEL_WORDS = {"error": "Refused", "warning": "Warning", "info": "Note"}
 MAX_RECIPE_BYTES = 64 << 10
 
@@ -25,6 +28,8 @@ class Picture:
     name: str
     shows: str | None
     """The file that a finding names; None for the distilled images."""
+    drawn: bool = True
+    """Of the distilled images: whether they were drawn here from the set, or are as the author shows them."""
     size: tuple[int, int]
 
 
@@ -34,13 +39,15 @@ def submission_main(entries: Sequence[Entry], pictures: Sequence[Picture]) -> st
     parts = [
         _head(about),
         _images(about, pictures),
-        *(_result(entry) for entry in entries),
+        *(_result(entry) for entry in entries if entry.variant is None),
+        varied(entries),
+        _variants([entry for entry in entries if entry.variant is not None]),
         _findings(entries, about, pictures),
         _again(entries),
         _recipe(about),
         _about(entries[0]),
     ]
-    return "\n".join(parts)
+    return "\n".join(part for part in parts if part)
 
 
 def _head(about: Submission) -> str:
@@ -70,8 +77,11 @@ def _images(about: Submission, pictures: Sequence[Picture]) -> str:
     found = next((picture for picture in pictures if picture.shows is None), None)
     if found is None:
         shown = "<p>The distilled set is pinned by its digest and lies elsewhere.</p>"
-    else:
+    elif found.drawn:
         shown = _picture(about, found, f"The distilled images of {about.method}, by class")
+    else:
+        shown = _picture(about, found, f"The picture that came with {about.method}")
+        shown += "<p>The author's own picture: it was not drawn from the set.</p>"
     return f"<section><h2>Images</h2>{shown}</section>"
 
 
@@ -88,20 +98,36 @@ def _picture(about: Submission, picture: Picture, words: str) -> str:
 
 
 def _result(entry: Entry) -> str:
+    title = _title(entry)
+    return f"<section><h2>{text(title)}</h2>\n{_measured(entry, title)}</section>"
+
+
+def _variants(entries: Sequence[Entry]) -> str:
+    """Return the arms of variants, folded: there may be many, and their ranks stand above."""
+    folded = (
+        f"<details><summary>{text(title)}</summary>\n{_measured(entry, title)}</details>"
+        for entry, title in ((entry, _title(entry)) for entry in entries)
+    )
+    return f"<section><h2>Variants, arm by arm</h2>{''.join(folded)}</section>" if entries else ""
+
+
+def _title(entry: Entry) -> str:
     variant = "" if entry.variant is None else f"; {entry.variant.axis}: {entry.variant.name}"
-    title = f"{TRACK_WORDS[entry.track]}, {entry.student}, {entry.labels} labels{variant}"
+    return f"{TRACK_WORDS[entry.track]}, {entry.student}, {entry.labels} labels{variant}"
+
+
+def _measured(entry: Entry, title: str) -> str:
     return (
-        f"<section><h2>{text(title)}</h2>\n{_tiles(entry)}\n"
+        f"{_tiles(entry)}\n"
         f"<figure>{arms_svg(entry.measured, f'Accuracy of each arm: {title}')}<figcaption>"
         "Test accuracy of each arm: every repeat, the mean and its 95 % interval.</figcaption></figure>\n"
-        f"{_arm_table(entry)}</section>"
+        f"{_arm_table(entry)}"
     )
 
 
 def _tiles(entry: Entry) -> str:
-    arms = entry.measured.arms
-    measured, half, _ = summary(arms.get("syn-any") or arms.get("syn-aug", ()))
-    tiles = [(SCORES[name].title, _score(entry, name)) for name in SCORES if name in entry.measured.scores]
+    measured, half = recipe_accuracy(entry.measured)
+    tiles = list(_scores(entry))
     tiles.append(("Accuracy, measured", percent(measured, half)))
     for claim in entry.submission.claimed:
         where = claim.source if claim.student is None else f"{claim.source}; {claim.student}"
@@ -113,9 +139,21 @@ def _tiles(entry: Entry) -> str:
     return f'<dl class="tiles">{shown}</dl>'
 
 
-def _score(entry: Entry, name: str) -> str:
-    words = SCORES[name]
-    mean, half = entry.measured.scores[name]  # type: ignore[index]
+def _scores(entry: Entry) -> Iterator[tuple[str, str]]:
+    """Yield each score and its value: those with a weight at the table's, whatever the recipe's own is."""
+    measured = entry.measured
+    for name, stated in ((name, measured.scores[name]) for name in ALL_SCORES if name in measured.scores):
+        words = SCORES[name]
+        if name not in ("lrs", "ars"):
+            yield words.title, _score(words, *stated)
+        elif undefined(measured, name) is None:
+            found = summarise(name, sample(measured, name, WEIGHT).values)
+            yield f"{words.title}, {SYMBOLS[name]} = {WEIGHT}", _score(words, found.mean, found.ci95)
+        else:
+            yield words.title, _score(words, None, None)
+
+
+def _score(words: ScoreWords, mean: float | None, half: float | None) -> str:
     if mean is None:
         return "undefined"
     error = "" if half is None else f" ± {words.number(half)}"
@@ -166,11 +204,13 @@ def _badge(finding: Finding) -> str:
 
 
 def _again(entries: Sequence[Entry]) -> str:
-    commands = dict.fromkeys(entry.command for entry in entries)
+    makes: dict[str, list[str]] = {}
+    for entry in entries:
+        makes.setdefault(entry.command, []).append(_title(entry))
     blocks = (
-        f'<div class="code"><pre tabindex="0"><code>{text(command)}</code></pre>'
-        '<button type="button" class="copy">Copy</button></div>'
-        for command in commands
+        f'<p class="note">{text("; ".join(titles))}</p><div class="code"><pre tabindex="0">'
+        f'<code>{text(command)}</code></pre><button type="button" class="copy">Copy</button></div>'
+        for command, titles in makes.items()
     )
     return f"<section><h2>Run it again</h2>{''.join(blocks)}</section>"
 

@@ -2,13 +2,16 @@
 
 // -- ranking ------------------------------------------------------------------------------------
 
-const FIRST = 25; // rows of a table that are drawn until its button asks for all
+const LIVE = 60; // rows of a table whose stability follows each step of a slider
 
-function rerank(board, changed) {
+function rescore(board, changed) {
   for (const by of changed) {
     for (const line of board.lines) line[by] = score(line.row.own, by);
     board.scales[by] = scaleOf(board.lines.map((line) => line[by]));
   }
+}
+
+function rerank(board) {
   board.shown = board.lines.filter((line) => line.shown);
   for (const line of board.shown) line.place = null;
   const samples = board.shown.filter((line) => line[state.by].values).map((line) => {
@@ -16,83 +19,20 @@ function rerank(board, changed) {
     const { seeds, seedKey } = line.row.own;
     return { line, values, mean, seeds, seedKey, id: line.id };
   });
-  for (const { sample, ...found } of Scores.rank(samples)) Object.assign(sample.line, found);
-  arrange(board);
+  board.ranked = Scores.rank(samples).map(({ sample, ...found }) => Object.assign(sample.line, found));
 }
 
-// One scale for a table's scores, which holds all their intervals; positions are per cent of the cell.
-function scaleOf(scores) {
-  const defined = scores.filter(({ mean }) => mean !== null);
-  const low = Math.max(0, Math.min(...defined.map(({ mean, half }) => mean - (half ?? 0))));
-  const high = Math.min(1, Math.max(...defined.map(({ mean, half }) => mean + (half ?? 0))));
-  return (value) => `${fixed(4 + (92 * (Math.min(high, Math.max(low, value)) - low)) / (high - low || 1), 2)}%`;
-}
-
-function showRank({ cells, place, rank, tied, lowest, highest }) {
-  if (place === null) return cells.rank.replaceChildren("–");
-  if (lowest === highest) return cells.rank.replaceChildren(`${rank}`);
-  const words = el("span", { class: "unseen" }, tied ? " tied; between " : " between ");
-  cells.rank.replaceChildren(`${rank}`, el("small", { title: "95 % rank interval" }, words, `${lowest}–${highest}`));
-}
-
-function showScore(line, by, at) {
-  const { mean, half } = line[by];
-  const { range, mean: dot, svg } = line.plots[by];
-  if (mean === null) return line.cells[by].replaceChildren("–");
-  range.setAttribute("x1", at(mean - (half ?? 0)));
-  range.setAttribute("x2", at(mean + (half ?? 0)));
-  dot.setAttribute("cx", at(mean));
-  line.cells[by].replaceChildren(...numbers(mean, half, 3, 1), svg);
-}
-
-function inOrder(board) {
-  const { value } = COLUMNS.find(({ key }) => key === state.sort);
-  const direction = state.descending ? -1 : 1;
-  const keyed = board.shown.map((line) => [value(line), line]);
-  // What has no value comes last, whichever the direction.
-  keyed.sort(([a, one], [b, other]) => (a === null) - (b === null)
-    || (a < b ? -direction : a > b ? direction : (one.place ?? Infinity) - (other.place ?? Infinity) || 0));
-  return keyed.map(([, line]) => line);
-}
-
-function arrange(board) {
-  const ordered = inOrder(board);
-  const drawn = board.all ? ordered : ordered.slice(0, FIRST);
-  for (const line of drawn) {
-    if (!line.element) make(line);
-    showRank(line);
-    for (const by of ["lrs", "ars"]) showScore(line, by, board.scales[by]);
-    if (line.open) fillDetail(line);
-  }
-  showTies(ordered, drawn);
-  reorder(board.body, drawn.flatMap((line) => (line.open ? [line.element, line.detail] : [line.element])));
-  board.more.textContent = `Show all ${ordered.length} rows`;
-  board.more.hidden = drawn.length === ordered.length;
-  for (const { key } of COLUMNS) {
-    const sorted = key === state.sort ? (state.descending ? "descending" : "ascending") : "none";
-    board.head[key].setAttribute("aria-sort", sorted);
-  }
-}
-
-function showTies(ordered, drawn) {
-  const together = (one, other) => state.sort === "rank" && one && other && one.place && other.place && one.rank === other.rank;
-  drawn.forEach((line, i) => {
-    const [before, after] = [together(ordered[i - 1], line), together(line, ordered[i + 1])];
-    line.element.dataset.tie = before ? (after ? "middle" : "last") : after ? "first" : "none";
-  });
-}
-
-// Bring a table's rows into order and move only those that are out of it: a moved row is laid out anew.
-function reorder(body, wanted) {
-  const focused = body.contains(document.activeElement) ? document.activeElement : null;
-  const keep = new Set(wanted);
-  for (const element of [...body.children]) if (!keep.has(element)) element.remove();
-  let there = body.firstElementChild;
-  for (const element of wanted) {
-    if (element === there) there = there.nextElementSibling;
-    else body.insertBefore(element, there);
-  }
-  if (focused && focused !== document.activeElement) focused.focus({ preventScroll: true });
+// Bring a table up to date, all of it or what is in the window.
+function refresh(board, how = arrange) {
+  const { stale } = board;
+  if (!stale.size && !(board.partly && how === arrange)) return;
+  rescore(board, stale);
+  if (stale.has(state.by)) rerank(board);
+  stale.clear();
+  how(board);
+  // Of a long table it takes as long as the step itself.
+  if (how === arrange || board.ranked.length <= LIVE) Stability.show(board);
+  else board.partly = true;
 }
 
 // -- filters ------------------------------------------------------------------------------------
@@ -130,9 +70,21 @@ const inView = new IntersectionObserver((entries) => {
     const board = boards.find(({ section }) => section === target);
     if (!board) continue;
     board.near = isIntersecting;
-    if (isIntersecting) refresh(board);
+    if (!isIntersecting) continue;
+    refresh(board);
+    Stability.show(board);
   }
 }, { rootMargin: "200px" });
+
+// The address names the view, so that a link can lead to it.
+function viewOfAddress() {
+  const wanted = location.hash.slice(1);
+  if (![...byId("view").options].some(({ value }) => value === wanted) || wanted === byId("view").value) return;
+  byId("view").value = wanted;
+  fillBoards();
+  say();
+  byId("status").scrollIntoView();
+}
 
 function fillBoards() {
   boards = boardsOf(byId("view").value || "methods");
@@ -140,17 +92,23 @@ function fillBoards() {
   byId("boards").replaceChildren(...boards.map(({ section }) => section));
   inView.disconnect();
   for (const { section } of boards) inView.observe(section);
-  filter(["lrs", "ars"]);
+  filter();
 }
 
-function filter(changed = []) {
+function filter() {
   const wanted = Object.entries(FILTERS).filter(([name]) => byId(name).value !== "");
   for (const board of boards) {
     for (const line of board.lines) line.shown = wanted.every(([name, of]) => of(line.row) === byId(name).value);
     const count = board.lines.filter(({ shown }) => shown).length;
     board.section.hidden = count === 0;
+    if (board.section.hidden) continue;
     board.count.textContent = `${count} ${count === 1 ? "row" : "rows"}`;
-    rerank(board, changed);
+    // A table that was hidden has not followed the sliders.
+    rescore(board, ["lrs", "ars"]);
+    board.stale.clear();
+    rerank(board);
+    arrange(board);
+    Stability.show(board);
   }
   refreshChart();
 }
@@ -163,19 +121,21 @@ function say() {
   const count = visible().reduce((sum, board) => sum + board.shown.length, 0);
   const weight = state.by === "lrs" ? `w = ${state.w.toFixed(2)}` : `g = ${state.g.toFixed(2)}`;
   const sorted = COLUMNS.find(({ key }) => key === state.sort).title;
-  byId("status").textContent = `${count} of ${rows.length} rows in ${visible().length} tables, ranked by ${state.by.toUpperCase()} at ${weight}, sorted by ${sorted.toLowerCase() === "rank" ? "rank" : sorted}.`;
-}
-
-function refresh(board) {
-  if (board.stale.size) rerank(board, board.stale);
-  board.stale.clear();
+  const tables = visible().length === 1 ? "1 table" : `${visible().length} tables`;
+  byId("status").textContent = `${count} of ${rows.length} rows in ${tables}, ranked by ${state.by.toUpperCase()} at ${weight}, sorted by ${sorted === "Rank" ? "rank" : sorted}.`;
 }
 
 // A screen reader hears where the slider came to rest, not each step; the chart follows then too.
 let resting = 0;
 function sayAtRest() {
   clearTimeout(resting);
-  resting = setTimeout(() => { visible().forEach(refresh); say(); refreshChart(); }, 250);
+  resting = setTimeout(() => {
+    const start = performance.now();
+    visible().forEach((board) => refresh(board));
+    say();
+    refreshChart();
+    performance.measure("rest", { start });
+  }, 250);
 }
 
 const moved = new Set();
@@ -191,7 +151,7 @@ function applySlide() {
   // The tables in view follow the slider; those far from it when it rests, hidden ones when they are shown.
   for (const board of visible()) {
     for (const by of moved) board.stale.add(by);
-    if (board.near) refresh(board);
+    if (board.near) refresh(board, arrangeInWindow);
   }
   moved.clear();
   performance.measure("re-rank", { start });
@@ -203,16 +163,20 @@ function sortBy(key) {
   state.descending = state.sort === key ? !state.descending : more;
   state.sort = key;
   byId("sort").value = key;
-  visible().forEach(refresh);
+  visible().forEach((board) => refresh(board));
   visible().forEach(arrange);
   say();
 }
 
 function rankBy(by) {
-  visible().forEach(refresh);
+  visible().forEach((board) => refresh(board));
   state.by = by;
   document.body.dataset.by = by;
-  visible().forEach((board) => rerank(board, []));
+  for (const board of visible()) {
+    rerank(board);
+    arrange(board);
+    Stability.show(board);
+  }
   refreshChart();
   say();
 }
@@ -230,8 +194,12 @@ byId("controls").addEventListener("input", ({ target }) => {
   else if (target.id === "g") slide("g", "ars");
   else if (target.name === "score") rankBy(target.value);
   else if (target.id === "sort") { state.sort = ""; sortBy(target.value); }
-  else if (target.id === "view") { fillBoards(); say(); }
-  else { filter(["lrs", "ars"]); say(); }
+  else if (target.id === "view") {
+    history.replaceState(null, "", `#${target.value}`);
+    fillBoards();
+    say();
+  }
+  else { filter(); say(); }
 });
 byId("controls").addEventListener("reset", () => setTimeout(() => {
   Object.assign(state, { by: "lrs", w: 0.5, g: 0.5, sort: "rank", descending: false });
@@ -244,13 +212,12 @@ byId("boards").addEventListener("click", ({ target }) => {
   const key = target.closest("[data-sort]")?.dataset.sort;
   if (key) sortBy(key);
 });
-addEventListener("resize", () => {
-  for (const board of boards) for (const line of board.lines) if (line.open && line.element.isConnected) span(line);
-});
 document.addEventListener("themechange", refreshChart);
+addEventListener("hashchange", viewOfAddress);
 
 fillFilters();
 document.body.dataset.by = state.by;
 fillBoards();
 say();
+viewOfAddress();
 performance.mark("ready");

@@ -78,15 +78,26 @@ const SizeChart = (() => {
     return [name, `${row.dataset}, IPC ${row.ipc}`, `${y.toFixed(3)}${error}, ${bytes(row.size)}`];
   }
 
+  // Room for a mark at either end, and a power of ten at least: only these are named.
+  function reach(sizes) {
+    const [min, max] = [Math.min(...sizes) / 1.5, Math.max(...sizes) * 1.5];
+    const [below, above] = [Math.floor(Math.log10(min)), Math.ceil(Math.log10(max))];
+    return above - below > 1 ? { min, max } : { min: 10 ** below, max: 10 ** above };
+  }
+
   function show(lines, by, canvas) {
     const data = datasets(lines, by);
     chart ??= new Chart(canvas, { type: "scatter", data: { datasets: [] }, plugins: [errorBars] });
     chart.data.datasets = data;
     const options = settings(canvas);
     options.scales.y.title.text = by.toUpperCase();
-    const sizes = data.flatMap(({ data: points }) => points.map(({ x }) => x));
-    // Room for a mark at either end.
-    if (sizes.length) Object.assign(options.scales.x, { min: Math.min(...sizes) / 1.5, max: Math.max(...sizes) * 1.5 });
+    const points = data.flatMap(({ data: of }) => of);
+    if (points.length) {
+      Object.assign(options.scales.x, reach(points.map(({ x }) => x)));
+      // All of every error bar.
+      options.scales.y.suggestedMin = Math.min(...points.map(({ y, half }) => y - (half ?? 0)));
+      options.scales.y.suggestedMax = Math.max(...points.map(({ y, half }) => y + (half ?? 0)));
+    }
     chart.options = options;
     chart.update("none");
   }

@@ -6,20 +6,13 @@ function toggle(line) {
   line.open = !line.open;
   line.toggle.setAttribute("aria-expanded", String(line.open));
   if (!line.open) return line.detail.remove();
-  line.detail ??= el("tr", { class: "detail" }, el("td"));
+  line.detail ??= el("tr", { class: "detail", role: "row" }, el("td", { role: "cell" }));
   fillDetail(line);
   line.element.after(line.detail);
 }
 
-// A cell that spans columns which are hidden would give them width again.
-function span(line) {
-  const shown = [...line.element.cells].filter((cell) => getComputedStyle(cell).display !== "none");
-  line.detail.firstChild.colSpan = shown.length;
-}
-
 function fillDetail(line) {
   const { row } = line;
-  span(line);
   line.detail.firstChild.replaceChildren(
     el("div", { class: "panels" }, controlsPanel(line), factsPanel(line), findingsPanel(row)));
 }
@@ -50,6 +43,13 @@ function otherScores({ row, lrs, ars }) {
   return [el("dt", { class: "narrow" }, "Scores"), el("dd", { class: "narrow" }, words.join(", "))];
 }
 
+// Where the same set is ranked under other augmentations or label mappings.
+function rankedOn({ slug, variant }) {
+  const axes = new Set(rows.filter((row) => row.slug === slug && row.variant).map((row) => row.variant[0]));
+  const views = variant ? [] : Object.entries(VIEWS).filter(([view]) => axes.has(view));
+  return views.map(([view, title]) => el("p", {}, el("a", { href: `#${view}` }, `Rank on ${title.toLowerCase()}`)));
+}
+
 function factsPanel(line) {
   const { row } = line;
   const [images, labels, teacher] = row.bytes;
@@ -64,7 +64,8 @@ function factsPanel(line) {
   ];
   return el("div", {}, el("h3", {}, "Facts"),
     el("dl", {}, ...otherScores(line), ...facts.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)])),
-    el("p", {}, el("a", { href: row.page }, "Images, arms, config and how to run it again")));
+    el("p", {}, el("a", { href: row.page }, "Images, arms, config and how to run it again")),
+    ...rankedOn(row));
 }
 
 function findingsPanel(row) {

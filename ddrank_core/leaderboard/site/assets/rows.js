@@ -46,6 +46,11 @@ function measured(arms, seeds) {
   return found;
 }
 
+// The arms of a control: the row's own where they are the same trials, less those that it lacks, which are null.
+function armsOf(own, changed) {
+  return Object.fromEntries(Object.entries({ ...own, ...changed }).filter(([, values]) => values));
+}
+
 function score(run, by) {
   const values = by === "lrs" ? Scores.lrs(run.parts, state.w) : Scores.ars(run.parts, state.g);
   return { values, ...Scores.summary(values, data.t975) };
@@ -54,20 +59,20 @@ function score(run, by) {
 const rows = data.rows.map((row) => {
   const size = row.bytes[0] + row.bytes[1] + row.bytes[2];
   const own = measured(row.arms, row.seeds);
-  const claims = row.claimed.map(([accuracy]) => accuracy);
   return {
     ...row,
     own,
     size,
-    claim: claims.length ? Math.max(...claims) : null,
+    // The first that is listed. What is claimed is the method's own, not what a variant of it reaches.
+    claim: row.variant ? null : row.claimed[0]?.[0] ?? null,
     perKb: own.accuracy.mean === null || !size ? null : (100 * own.accuracy.mean) / (size / 1000),
-    controls: row.controls.map(([name, arms, seeds]) => [name, measured({ ...row.arms, ...arms }, seeds)]),
+    controls: row.controls.map(([name, arms, seeds]) => [name, measured(armsOf(row.arms, arms), seeds)]),
   };
 });
 
 // A column: its title, unit, the value that it sorts by, and whether more is better.
 const COLUMNS = [
-  { key: "rank", title: "Rank", value: (line) => line.place },
+  { key: "rank", title: "Rank", unit: "interval", value: (line) => line.place },
   { key: "method", title: "Method", value: (line) => line.name.toLowerCase() },
   { key: "lrs", title: "LRS", unit: "0 to 1", more: true, value: (line) => line.lrs.mean },
   { key: "ars", title: "ARS", unit: "0 to 1", more: true, value: (line) => line.ars.mean },
@@ -98,7 +103,9 @@ function boardsOf(view) {
   return view === "methods" ? found : found.filter((board) => board.rows.some((row) => row.variant));
 }
 
-const VIEWS = { methods: "Methods", augmentation: "Augmentations of a set", labels: "Label strategies of a set" };
+// What is ranked: methods, or one method's distilled set under each of its augmentations or label mappings.
+const VIEWS = { methods: "Methods", augmentation: "Data augmentation", labels: "Label strategy" };
+const VARIED = { methods: "Method", augmentation: "Augmentation", labels: "Labels" };
 
 function heading(board) {
   const { dataset, ipc, track, student, protocol, method } = board.of;
@@ -112,12 +119,12 @@ function build(board) {
   board.head = {};
   board.count = el("span");
   const head = COLUMNS.map(({ key, title: words, unit }) => {
-    const button = el("button", { type: "button", "data-sort": key }, words);
+    const button = el("button", { type: "button", "data-sort": key }, key === "method" ? VARIED[board.view] : words);
     if (unit) button.append(el("small", {}, unit));
-    board.head[key] = el("th", { scope: "col", class: key }, button);
+    board.head[key] = el("th", { scope: "col", role: "columnheader", class: key }, button);
     return board.head[key];
   });
-  board.body = el("tbody");
+  board.body = el("tbody", { role: "rowgroup" });
   board.scales = {};
   board.stale = new Set();
   board.more = el("button", { type: "button", class: "more" });
@@ -128,18 +135,23 @@ function build(board) {
     board.body.rows[next].querySelector("a").focus();
   });
   board.lines = board.rows.map((row) => lineOf(row, board));
-  const table = el("table", {},
-    el("caption", {}, el("strong", {}, title), el("span", { class: "about" }, about), board.count),
-    el("colgroup", {}, ...COLUMNS.map(({ key }) => el("col", { class: key }))),
-    el("thead", {}, el("tr", {}, ...head)),
+  tellApart(board.lines);
+  // The roles are told: rows are laid out as boxes of their own, so that a browser skips those out of sight.
+  const table = el("table", { role: "table" },
+    el("caption", { class: "unseen" }, `${title}, ${about}`),
+    el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, ...head)),
     board.body);
-  board.section = el("section", { class: "board" }, table, board.more);
+  board.stability = Stability.panel(board);
+  board.section = el("section", { class: "board" },
+    el("h2", {}, title, el("span", { class: "about" }, about), board.count), board.stability.details, table, board.more);
 }
 
-function interval() {
-  const range = drawn("line", { class: "range", y1: 5, y2: 5 });
-  const mean = drawn("circle", { class: "mean", cy: 5, r: 3.5 });
-  return { range, mean, svg: drawn("svg", { class: "interval", height: 10, "aria-hidden": "true" }, range, mean) };
+// A score's cell, made once; a slider changes its numbers and where its marks stand.
+function interval(cell, { mean, half }) {
+  if (mean === null) return cell.append("–");
+  const [number, error, marks] = [new Text(), new Text(), el("span", { class: "interval" })];
+  cell.append(number, ...(half === null ? [] : [" ", el("span", { class: "error" }, error)]), marks);
+  return { number, error, marks: marks.style };
 }
 
 function numbers(mean, half, digits = 1, scale = 100) {
@@ -155,14 +167,23 @@ function lineOf(row, board) {
   return { row, name, id: row.variant ? `${row.slug} ${row.variant.join(" ")}` : row.slug, open: false, place: null };
 }
 
+// A name that stands twice in a table is followed by the row's folder.
+function tellApart(lines) {
+  const counts = new Map();
+  for (const { name } of lines) counts.set(name, (counts.get(name) ?? 0) + 1);
+  for (const line of lines) {
+    const place = [line.row.slug.split("/")[0], ...(line.row.variant?.slice(1) ?? [])];
+    if (counts.get(line.name) > 1) line.name += ` (${place.join(", ")})`;
+  }
+}
+
 // A line's row is made when it is first shown.
 function make(line) {
   const { row, name } = line;
   const cells = {};
-  for (const { key } of COLUMNS) cells[key] = el(key === "method" ? "th" : "td", { class: key });
-  cells.method.scope = "row";
-  line.toggle = el("button", { type: "button", class: "toggle", "aria-expanded": "false" },
-    el("span", { class: "unseen" }, `Details of ${name}`));
+  for (const { key } of COLUMNS) cells[key] = el("td", { class: key, role: "cell" });
+  cells.method = el("th", { class: "method", scope: "row", role: "rowheader" });
+  line.toggle = el("button", { type: "button", class: "toggle", "aria-expanded": "false", "aria-label": `Details of ${name}` });
   line.toggle.addEventListener("click", () => toggle(line));
   cells.method.append(line.toggle, el("a", { href: row.page }, name), tags(row));
   cells.hlr.append(...numbers(row.own.hlr.mean, row.own.hlr.half));
@@ -172,9 +193,9 @@ function make(line) {
   cells.size.append(bytes(row.size));
   cells.density.append(row.perKb === null ? "–" : three(row.perKb));
   cells.cost.append(row.cost ? three(row.cost[0]) : "–");
-  line.plots = { lrs: interval(), ars: interval() };
+  line.plots = { lrs: interval(cells.lrs, line.lrs), ars: interval(cells.ars, line.ars) };
   line.cells = cells;
-  line.element = el("tr", {}, ...COLUMNS.map(({ key }) => cells[key]));
+  line.element = el("tr", { role: "row" }, ...COLUMNS.map(({ key }) => cells[key]));
 }
 
 function tags(row) {

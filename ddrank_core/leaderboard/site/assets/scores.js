@@ -19,22 +19,42 @@ const Scores = (() => {
       ior: difference(arms, "syn-any", "rdm-any"),
       augmented: difference(arms, "syn-aug", "rdm-aug"),
       plain: difference(arms, "syn-naug", "rdm-naug"),
-      accuracy: accuracy?.filter((value) => value !== null) ?? null,
+      accuracy: accuracy?.includes(null) ? null : accuracy ?? null,
     };
+  }
+
+  // As exact as Python's fsum for what is added here: equal repeats in another order have an equal mean.
+  function total(numbers) {
+    let [sum, lost] = [0, 0];
+    for (let i = 0; i < numbers.length; i++) {
+      const [x, next] = [numbers[i], sum + numbers[i]];
+      lost += Math.abs(sum) >= Math.abs(x) ? sum - next + x : x - next + sum;
+      sum = next;
+    }
+    return sum + lost;
   }
 
   const mixed = (one, other, weigh) => (one && other ? one.map((a, repeat) => toUnit(weigh(a, other[repeat]))) : null);
   const lrs = ({ ior, hlr }, w) => mixed(ior, hlr, (gain, loss) => w * gain - (1 - w) * loss);
   const ars = ({ augmented, plain }, g) => mixed(augmented, plain, (a, p) => g * a + (1 - g) * p);
 
+  // A mean as it is ordered by: rounding errors, which are others in Python, make no order.
+  const ordinal = (value) => Math.floor(value * 1e12 + 0.5);
+
+  // The mean score at a weight as it is ordered by, null where it is undefined.
+  function mean(parts, by, at) {
+    const values = (by === "lrs" ? lrs : ars)(parts, at);
+    return values && ordinal(total(values) / values.length);
+  }
+
   // Mean and half-width of the 95 % t interval; no half-width for a single value.
   function summary(numbers, t975) {
     if (!numbers?.length) return { mean: null, half: null };
     const n = numbers.length;
-    const mean = numbers.reduce((sum, x) => sum + x, 0) / n;
-    if (n < 2) return { mean, half: null };
-    const squares = numbers.reduce((sum, x) => sum + (x - mean) ** 2, 0);
-    return { mean, half: (t975[n] * Math.sqrt(squares / (n - 1))) / Math.sqrt(n) };
+    const middle = total(numbers) / n;
+    if (n < 2) return { mean: middle, half: null };
+    const squares = numbers.reduce((sum, x) => sum + (x - middle) ** 2, 0);
+    return { mean: middle, half: (t975[n] * Math.sqrt(squares / (n - 1))) / Math.sqrt(n) };
   }
 
   // -- significance, as in ddrank_core/leaderboard/significance.py ------------------------------
@@ -102,32 +122,48 @@ const Scores = (() => {
 
   const permuted = (difference, smallest) => (Math.abs(difference) < NO_SPREAD ? 1 : smallest);
 
-  // Differences of repeats with equal seeds; null where either sample has too few of them.
+  // Differences of repeats with equal seeds; null where the two do not have the same seeds.
   function paired(one, other) {
-    const shared = [];
-    one.seeds.forEach((seed, repeat) => {
-      const there = other.seeds.indexOf(seed);
-      if (there >= 0) shared.push(one.values[repeat] - other.values[there]);
-    });
-    return shared.length && shared.length === Math.min(one.values.length, other.values.length) ? shared : null;
+    if (!one.seeds.length || one.seeds.length !== other.seeds.length) return null;
+    const partners = one.seeds.map((seed) => other.seeds.indexOf(seed));
+    return partners.includes(-1) ? null : one.values.map((value, repeat) => value - other.values[partners[repeat]]);
   }
 
   // How often equal methods would differ as much. A sample is {values, seeds, seedKey}.
   function pValue(one, other) {
-    if (one.seedKey && one.seedKey === other.seedKey) return sameSeeds(one.values, other.values);
+    if (one.seedKey && one.seedKey === other.seedKey) return sameSeeds(one.values, 0, other.values, 0, one.values.length);
     const differences = paired(one, other);
     return differences ? student(...spread(differences), differences.length) : welch(one.values, other.values);
   }
 
-  // By far the most pairs are such ones, and a table of 500 rows has 125,000: nothing is made for each.
-  function sameSeeds(one, other) {
-    const n = one.length;
+  // Of n repeats in each of two lists, from these places on. Nothing is made for a pair: a table of 500 rows has
+  // 125,000 of them.
+  function sameSeeds(one, here, other, there, n) {
     let sum = 0;
-    for (let i = 0; i < n; i++) sum += one[i] - other[i];
+    for (let i = 0; i < n; i++) sum += one[here + i] - other[there + i];
     const mean = sum / n;
     let squares = 0;
-    for (let i = 0; i < n; i++) squares += (one[i] - other[i] - mean) ** 2;
+    for (let i = 0; i < n; i++) {
+      const off = one[here + i] - other[there + i] - mean;
+      squares += off * off;
+    }
     return student(mean, n < 2 ? null : Math.sqrt(squares / (n - 1)), n);
+  }
+
+  // The p-value of every pair, by place: of all tables but odd ones the seeds are the same throughout.
+  function allPairs(samples) {
+    const n = samples.length;
+    const p = new Float64Array((n * (n - 1)) / 2);
+    const [key, repeats] = [samples[0]?.seedKey, samples[0]?.values.length];
+    const alike = key && samples.every(({ seedKey }) => seedKey === key);
+    const flat = alike && Float64Array.from(samples.flatMap(({ values }) => values));
+    let at = 0;
+    for (let i = 0; i < n; i++) {
+      for (let j = i + 1; j < n; j++) {
+        p[at++] = alike ? sameSeeds(flat, i * repeats, flat, j * repeats, repeats) : pValue(samples[i], samples[j]);
+      }
+    }
+    return p;
   }
 
   function student(mean, std, n) {
@@ -171,15 +207,14 @@ const Scores = (() => {
   // Places, ties and rank intervals of samples {values, seeds, seedKey, mean, id}, as in leaderboard/rank.py:
   // the first row leads a group, which ends at the first row that differs significantly from its leader.
   function rank(samples) {
-    const ordered = [...samples].sort((a, b) => b.mean - a.mean || (a.id < b.id ? -1 : a.id > b.id ? 1 : 0));
+    const keyed = samples.map((sample) => [ordinal(sample.mean), sample]);
+    keyed.sort(([a, one], [b, other]) => b - a || (one.id < other.id ? -1 : one.id > other.id ? 1 : 0));
+    const ordered = keyed.map(([, sample]) => sample);
     const n = ordered.length;
-    const p = new Float64Array((n * (n - 1)) / 2);
-    let at = 0;
-    for (let i = 0; i < n; i++) for (let j = i + 1; j < n; j++) p[at++] = pValue(ordered[i], ordered[j]);
+    const p = allPairs(ordered);
     const threshold = holmThreshold(p);
     const rows = ordered.map((sample, place) => ({ sample, place: place + 1, lowest: 1, highest: n }));
-    let [leader, next] = [0, 0];
-    at = 0;
+    let [leader, next, at] = [0, 0, 0];
     for (let i = 0; i < n; i++) {
       if (i === next) leader = i;
       rows[i].rank = leader + 1;
@@ -204,5 +239,5 @@ const Scores = (() => {
     return others.map((other, i) => p[i] <= threshold && own.mean > other.mean);
   }
 
-  return { parts, lrs, ars, summary, rank, beats, pValue, twoSided };
+  return { parts, lrs, ars, ordinal, mean, summary, rank, beats, pValue, twoSided };
 })();

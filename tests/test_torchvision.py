@@ -287,6 +287,8 @@ def test_dropout_reaches_the_network():
 def hub(tmp_path, monkeypatch):
     """Keep torchvision's downloads to an empty cache, behind a proxy that nobody serves."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    # What opens addresses is made once, with the proxies of that moment.
+    monkeypatch.setattr("urllib.request._opener", None)
     for variable in ("http_proxy", "https_proxy"):
         monkeypatch.setenv(variable, "http://127.0.0.1:9")
     (tmp_path / "hub" / "checkpoints").mkdir(parents=True)

@@ -17,7 +17,6 @@ from contextlib import suppress
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from threading import Timer
 from typing import Any
 
 import attrs
@@ -34,9 +33,10 @@ _LARGEST = 1 << 16
 """Of a network's parameters: none is so deep or wide, and counting weights must end."""
 _LIMIT_SECONDS = 120.0
 """For building one network, and importing torch before the first."""
+_NOT_COUNTED = "cannot be built to count its parameters"
 _START = (
     "import json, sys; sys.path[:] = json.loads(sys.stdin.readline()); "
-    "from ddrank_core.leaderboard.parameters import answer_all; answer_all()"
+    "from ddrank_core.leaderboard.parameters import answer; answer()"
 )
 
 
@@ -71,10 +71,10 @@ def _counted(use: str, network: str, classes: int, shape: tuple[int, ...]) -> in
     with suppress(OSError, ValueError):
         return int(file.read_text())
     question = json.dumps({"network": network, "classes": classes, "shape": shape})
-    answer = _builder(json.dumps(sys.path), json.dumps(_choice())).ask(question)
-    if "error" in answer:
-        raise DataError(answer["error"])
-    count = int(answer["count"])
+    found = _built(question)
+    if "error" in found:
+        raise DataError(found["error"])
+    count = int(found["count"])
     # Without it nothing is lost but time.
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -109,10 +109,24 @@ def _sources(module: str) -> list[tuple[str, int, int]]:
 # -- the process that builds -------------------------------------------------------------------
 
 
-@lru_cache(maxsize=1)
-def _builder(path: str, choice: str) -> _Builder:
-    """Return the process that builds with these places of modules and these plugins, started once."""
-    return _Builder(path, choice)
+def _built(question: str) -> dict[str, Any]:
+    """Return what a process that has torch answers to a question.
+
+    Raises:
+        DataError: one line, if there is no answer.
+    """
+    said = f"{json.dumps(sys.path)}\n{json.dumps(_choice())}\n{question}\n"
+    try:
+        # A plugin's own output is of no use here, and would stand before the answer.
+        done = subprocess.run(
+            [sys.executable, "-c", _START], input=said, capture_output=True, text=True, timeout=_LIMIT_SECONDS
+        )
+    except subprocess.TimeoutExpired as error:
+        raise DataError(f"{_NOT_COUNTED}: it took longer than {_LIMIT_SECONDS:g} seconds") from error
+    if not done.stdout:
+        raise DataError(f"{_NOT_COUNTED}: its process ended")
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 def _choice() -> dict[str, Any]:
@@ -121,71 +135,14 @@ def _choice() -> dict[str, Any]:
     return {"only": there.only, "without": there.without, "files": files}
 
 
-class _Builder:
-    """A process that has torch; it ends with this one, when nothing more can be asked of it."""
-
-    def __init__(self, path: str, choice: str) -> None:
-        self._start = f"{path}\n{choice}\n"
-        self._process: subprocess.Popen[str] | None = None
-
-    def ask(self, question: str) -> dict[str, Any]:
-        """Return the answer to a question; a process that ends or is too slow is replaced for the next.
-
-        Raises:
-            DataError: one line, if there is no answer.
-        """
-        process = self._process or self._started()
-        timer = Timer(_LIMIT_SECONDS, process.kill)
-        timer.start()
-        try:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            with suppress(BrokenPipeError):
-                process.stdin.write(f"{question}\n")
-                process.stdin.flush()
-            answer = process.stdout.readline()
-        finally:
-            timer.cancel()
-        if not answer:
-            self._give_up(process)
-            raise DataError(
-                "cannot be built to count its parameters: its process ended, or took longer than "
-                f"{_LIMIT_SECONDS:g} seconds"
-            )
-        found: dict[str, Any] = json.loads(answer)
-        return found
-
-    def _give_up(self, process: subprocess.Popen[str]) -> None:
-        self._process = None
-        process.kill()
-        with suppress(BrokenPipeError), process:
-            pass  # its pipes are closed, and its end is waited for
-
-    def _started(self) -> subprocess.Popen[str]:
-        # A plugin's own output is of no use here, and would stand between the answers.
-        process = subprocess.Popen(
-            [sys.executable, "-c", _START],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        assert process.stdin is not None
-        process.stdin.write(self._start)
-        self._process = process
-        return process
-
-
-def answer_all() -> None:
-    """Answer questions, each a line of JSON on standard input, on standard output until there are none."""
+def answer() -> None:
+    """Answer a question, a line of JSON on standard input, on standard output."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     there = json.loads(sys.stdin.readline())
     choice = Choice(tuple(there["only"]), tuple(there["without"]), tuple(map(Path, there["files"])))
-    with using(choice):
-        for line in sys.stdin:
-            answers.write(json.dumps(_answer(**json.loads(line))) + "\n")
-            answers.flush()
+    with using(choice), answers:
+        answers.write(json.dumps(_answer(**json.loads(sys.stdin.readline()))))
 
 
 def _answer(network: str, classes: int, shape: list[int]) -> dict[str, Any]:
@@ -202,4 +159,4 @@ def _answer(network: str, classes: int, shape: list[int]) -> dict[str, Any]:
     except DDRankError as error:
         return {"error": str(error)}
     except Exception as error:  # a plugin's code, on values that a stranger chose
-        return {"error": f"cannot be built to count its parameters: {one_line(error)}"}
+        return {"error": f"{_NOT_COUNTED}: {one_line(error)}"}

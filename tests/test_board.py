@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -312,6 +313,29 @@ def test_the_same_set_is_ranked_under_each_augmentation_and_each_label_mapping(t
         "ddrank submission evaluate submissions/dm/digits-ipc1 --variant augmentation-none "
         "--set 'recipe.augmentation=[]'"
     )
+
+
+def test_the_command_of_a_variant_sets_all_that_it_changes_and_nothing_else(tmp_path: Path):
+    teachers = [{"use": "mlp", "checkpoint": None, "accuracy": None}]
+    taught = config(recipe__labels={"use": "teacher"}, recipe__loss={"use": "kl"}, teachers=teachers)
+    records = {"own/method": record(), "own/method-labels-kl": record(config=taught)}
+    submit(tmp_path, "dm", records)
+    (command,) = [entry.command for entry in load_board(tmp_path).entries if entry.variant]
+    said = shlex.split(command)
+    assert said[:6] == [
+        "ddrank",
+        "submission",
+        "evaluate",
+        "submissions/dm/digits-ipc1",
+        "--variant",
+        "labels-kl",
+    ]
+    sets = dict(text.split("=", 1) for text in said[7::2])
+    assert {name: json.loads(text) for name, text in sets.items()} == {
+        "recipe.labels": {"use": "teacher"},
+        "recipe.loss": {"use": "kl"},
+        "teachers": teachers,
+    }
 
 
 def test_another_student_makes_a_row_in_that_students_table(tmp_path: Path):

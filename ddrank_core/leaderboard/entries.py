@@ -41,7 +41,7 @@ from ddrank_core.leaderboard.types import (
     Track,
     Variant,
 )
-from ddrank_core.leaderboard.variants import SHOWN, check_distinct, check_variant, config_at, variant_of
+from ddrank_core.leaderboard.variants import changed, check_distinct, check_variant, variant_of
 from ddrank_core.registry import default_registry
 from ddrank_core.structure import Structurer
 
@@ -160,12 +160,16 @@ def _entries(submission: Submission, structurer: Structurer) -> list[Entry]:
         own = runs.get("method")
         if own is not None:
             controls = {name: runs[name].measured for name in CONTROLS if name in runs}
-            found.append(_entry(submission, track, own, controls, findings))
+            command = _command(submission, "--track", track)
+            found.append(_entry(submission, track, own, controls, findings, command))
         for variant, run in _variants(runs):
             if track != "own":
                 raise DataError(f"{run.where}: variants are of the method's own recipe, in results/own")
             check_variant(run.record, own.record if own else None, variant.axis, run.where)
-            found.append(_entry(submission, track, run, {}, findings, variant))
+            changes = changed(run.record["config"], own.record["config"], variant.axis) if own else ()
+            sets = (part for change in changes for part in ("--set", change))
+            command = _command(submission, "--variant", f"{variant.axis}-{variant.name}", *sets)
+            found.append(_entry(submission, track, run, {}, findings, command, variant))
     return found
 
 
@@ -213,6 +217,7 @@ def _entry(
     run: _Run,
     controls: Mapping[str, Measured],
     findings: tuple[Finding, ...],
+    command: str,
     variant: Variant | None = None,
 ) -> Entry:
     image_bytes, label_bytes, teacher_bytes = sizes(run.record, submission.folder, run.where)
@@ -228,7 +233,7 @@ def _entry(
         label_bytes=label_bytes,
         teacher_bytes=teacher_bytes,
         findings=findings,
-        command=_command(submission, track, take(run.record, "config", dict, run.where), variant),
+        command=command,
         augmentation=_augmentation(recipe, run.where),
         variant=variant,
     )
@@ -240,17 +245,8 @@ def _augmentation(recipe: Mapping[str, Any], where: str) -> str:
     return line(", ".join(take(item, "use", str, field) for item in chain) or "none", field)
 
 
-def _command(submission: Submission, track: Track, config: Mapping[str, Any], variant: Variant | None) -> str:
-    folder = f"submissions/{submission.slug}"
-    if variant is None:
-        return shlex.join(["ddrank", "submission", "evaluate", folder, "--track", track])
-    changes = [
-        part
-        for field in SHOWN[variant.axis]
-        for part in ("--set", f"{field}={json.dumps(config_at(config, field))}")
-    ]
-    name = f"{variant.axis}-{variant.name}"
-    return shlex.join(["ddrank", "submission", "evaluate", folder, "--variant", name, *changes])
+def _command(submission: Submission, *options: str) -> str:
+    return shlex.join(["ddrank", "submission", "evaluate", f"submissions/{submission.slug}", *options])
 
 
 # -- what was checked --------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from itertools import combinations
@@ -140,6 +141,13 @@ def _found(record: Mapping[str, Any], where: str) -> dict[str, Any]:
         _WEIGHTS: [take(item, "digest", str, f"{where}: teachers") for item in teachers],
         **{f"data.{field}": take(record, f"data.{field}", str, where) for field in data},
     }
+
+
+def changed(variant: Mapping[str, Any], own: Mapping[str, Any], axis: Axis) -> list[str]:
+    """Return what makes a variant's config of the method's own, as `field=value`."""
+    fields = (*SHOWN[axis], *_ALSO[axis])
+    values = ((field, config_at(variant, field), config_at(own, field)) for field in fields)
+    return [f"{field}={json.dumps(value)}" for field, value, before in values if value != before]
 
 
 def config_at(config: Mapping[str, Any], field: str) -> Any:

@@ -8,16 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from tiny_case import CONFIG, run_case, write_case
 
 from ddrank_core.cli.evaluation import report_of
-from ddrank_core.config import load_run
 from ddrank_core.data.distilled import digest
-from ddrank_core.engine.prepare import prepare
-from ddrank_core.leaderboard.evaluate import portable
+from ddrank_core.leaderboard.evaluate import Evaluation
+from ddrank_core.leaderboard.submission import load
 from ddrank_core.registry import default_registry
-from ddrank_core.report.record import build_record
 
 PLACE = Path("submissions/stripes/arrays-ipc2")
 DISTILLED, RECORD = "distilled.safetensors", "results/own/method/record.json"
@@ -37,7 +36,6 @@ ABOUT: dict[str, Any] = {
 
 def write_submission(root: Path, **changes: Any) -> Path:
     """Write the real data into `root` and a submission below; return its folder."""
-    import torch
 
     folder = root / PLACE
     folder.mkdir(parents=True)
@@ -47,14 +45,21 @@ def write_submission(root: Path, **changes: Any) -> Path:
     recipe = {**CONFIG, "dataset": {"use": "arrays", "path": "../../../real.npz"}, **changes}
     (folder / "run.yaml").write_text(yaml.safe_dump(recipe))
     declare(folder)
-    registry, path = default_registry(), folder / "run.yaml"
-    config = load_run(path, registry)
-    prepared = prepare(config, str(path), registry, torch.device("cpu"))
-    outcome = run_case(prepared, root / "cache")
-    record = portable(build_record(report_of(outcome, config)), config, folder)
-    (folder / RECORD).parent.mkdir(parents=True)
-    (folder / RECORD).write_text(json.dumps(record, indent=1))
+    evaluate(folder, root / "cache")
     return folder
+
+
+def evaluate(folder: Path, cache: Path) -> None:
+    """Leave the records of the method and its controls on its own recipe."""
+    import torch
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("DDRANK_CACHE", str(cache))
+        evaluation = Evaluation(load(folder), ["own"], default_registry(), torch.device("cpu"))
+        for contestant in evaluation.contestants:
+            prepared = evaluation.prepare(contestant)
+            outcome = run_case(prepared, cache)
+            evaluation.write(report_of(outcome, prepared.config), contestant)
 
 
 def declare(folder: Path, **changes: Any) -> None:

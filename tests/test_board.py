@@ -250,9 +250,7 @@ def test_findings_come_with_the_row_and_an_error_refuses_it(tmp_path: Path):
     assert board.problems[0].what.endswith("check.json: refused by its check: two")
 
 
-@pytest.mark.parametrize(
-    "changed", ["submission.yaml", "run.yaml", "set.safetensors", "results/own/method/record.json"]
-)
+@pytest.mark.parametrize("changed", ["submission.yaml", "run.yaml", "results/own/method/record.json"])
 def test_a_check_of_other_files_is_said_to_be_one(tmp_path: Path, changed: str):
     folder = submit(tmp_path, "dm", {"own/method": record()})
     checked(folder)
@@ -261,6 +259,15 @@ def test_a_check_of_other_files_is_said_to_be_one(tmp_path: Path, changed: str):
     texts = [finding.text for finding in load_board(tmp_path).entries[0].findings]
     assert texts[0].startswith(f"{changed} is not the file that was checked")
     assert texts[1:] == ["two"]
+
+
+@pytest.mark.parametrize("change", [b"longer", b""], ids=["another size", "other bytes"])
+def test_a_set_that_was_not_measured_is_left_out(tmp_path: Path, change: bytes):
+    path = submit(tmp_path, "dm", {"own/method": record()}) / "set.safetensors"
+    raw = path.read_bytes()
+    path.write_bytes(raw + change if change else bytes([raw[0] ^ 1]) + raw[1:])
+    (problem,) = load_board(tmp_path).problems
+    assert problem.what == f"{path}: is not the set that submission.yaml declares, which was measured"
 
 
 @pytest.mark.parametrize(

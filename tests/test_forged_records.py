@@ -250,7 +250,7 @@ def test_a_protocol_that_selects_on_the_test_set_is_not_called_another(tmp_path:
     record["protocol"] |= {"name": "strict", "selected_on_test_set": False}
     path.write_text(json.dumps(record))
     assert lines(folder, "error") == [
-        f"record: {path}: protocol.name: strict, but it is ddranking-0.2; evaluate it again"
+        f"record: {path}: protocol.name: strict, but it is ddranking-0.2 here; evaluate it again"
     ]
 
 

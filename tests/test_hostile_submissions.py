@@ -371,7 +371,8 @@ def good(tmp_path_factory) -> Path:
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch) -> None:
-    monkeypatch.setenv("DDRANK_CACHE", str(tmp_path / "cache"))
+    # Where the submission was evaluated, so that its controls are there already.
+    monkeypatch.setenv("DDRANK_CACHE", str(tmp_path / "root" / "cache"))
 
 
 def tree(folder: Path) -> dict[str, bytes | None]:

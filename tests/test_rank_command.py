@@ -141,3 +141,16 @@ def test_a_file_that_cannot_be_written_is_said_in_one_line(
     submit(tmp_path / "board", "a", {"own/method": record()})
     code, out, err = ranked(capsys, str(tmp_path / "board"), "--csv", str(tmp_path))
     assert (code, out, err) == (2, "", f"error: --csv {tmp_path}: is a folder; name a file\n")
+
+
+def test_a_claim_stands_beside_the_method_and_not_beside_its_variants(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    records = {
+        "own/method": record(),
+        "own/method-augmentation-none": record(config=config(recipe__augmentation=[])),
+    }
+    submit(tmp_path, "dm", records, claimed=[{"accuracy": 0.8312, "source": "t"}])
+    assert 0 == ranked(capsys, str(tmp_path), "--json", str(tmp_path / "rank.json"))[0]
+    *_, table = json.loads((tmp_path / "rank.json").read_text())["tables"]
+    assert {None: 0.8312, "none": None} == {row["variant"]: row["claimed"] for row in table["rows"]}

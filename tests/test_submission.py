@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import attrs
@@ -143,14 +144,14 @@ def test_a_folder_without_a_submission_is_one_line(tmp_path):
 def test_a_good_submission_has_neither_errors_nor_warnings(folder):
     assert [] == lines(folder, "error", "warning")
     checks = [finding.check for finding in findings_of(folder)]
-    assert ["class order", "real images", "record"] == checks
+    assert ["class order", "real images", *5 * ["record"]] == checks
 
 
 def test_what_needs_real_images_is_left_out_and_said_where_they_are_not_at_hand(folder):
     (folder.parents[2] / "real.npz").unlink()
     (warning,) = lines(folder, "error", "warning")
     assert warning.startswith("real data: not compared with real images, for they cannot be read: ")
-    assert ["record"] == [finding.check for finding in findings_of(folder, "info")]
+    assert [*5 * ["record"], "controls"] == [finding.check for finding in findings_of(folder, "info")]
 
 
 def test_the_checks_come_in_their_order(folder):
@@ -340,9 +341,19 @@ def test_a_record_that_was_made_in_another_place_is_the_same(folder):
     assert [] == lines(folder, "error", "warning")
 
 
-def test_a_submission_without_records_is_told_how_to_make_them(folder):
-    (folder / RECORD).unlink()
-    (folder / RECORD).parent.rmdir()
+def test_a_record_that_is_missing_is_named(folder):
+    for contestant in ("noise", "k-means"):
+        shutil.rmtree(folder / "results/own" / contestant)
+    expected = f"record: {folder}/results/own: no record of noise, k-means; "
+    assert [f"{expected}'ddrank submission evaluate --track own' makes it"] == lines(folder, "warning")
+    (folder / "results/own").rename(folder / "results/fixed")
+    assert f"record: {folder}/results/own: no record of method; " in "\n".join(lines(folder, "warning"))
+
+
+def test_a_submission_without_records_is_told_how_to_make_them(folder, capsys):
+    shutil.rmtree(folder / "results")
+    assert main(["submission", "check", str(folder)]) == 0
+    assert capsys.readouterr().out.endswith("no error so far; 'ddrank submission evaluate' measures it\n")
     assert lines(folder)[-1] == (
         f"record: {folder}/results: no record yet; 'ddrank submission evaluate' makes them"
     )
@@ -398,7 +409,9 @@ def test_the_command_leaves_a_report_with_the_digests_of_what_was_checked(folder
     main(["submission", "check", str(folder), "--write", "--json", str(tmp_path / "out.json")])
     report = json.loads((folder / "check.json").read_text())
     assert report == json.loads((tmp_path / "out.json").read_text())
-    names = ("submission.yaml", "run.yaml", DISTILLED, RECORD)
+    records = [path.relative_to(folder).as_posix() for path in folder.glob("results/own/*/record.json")]
+    assert len(records) == 5
+    names = ("submission.yaml", "run.yaml", DISTILLED, *records)
     assert {name: digest(folder / name) for name in names} == report["checked"]["files"]
     assert {"train", "test"} == report["checked"]["real data"].keys()
     (found,) = [item for item in report["findings"] if item["check"] == "real images" and item["picture"]]

@@ -57,7 +57,7 @@ def test_a_variant_is_evaluated_checked_and_ranked_beside_the_method(folder: Pat
     before = sorted((folder / "results").glob("*/*"))
     assert 0 == evaluate(folder, *NONE)
     place = folder / "results/own/method-augmentation-none"
-    assert [*before, place] == sorted((folder / "results").glob("*/*"))
+    assert sorted([*before, place]) == sorted((folder / "results").glob("*/*"))
     config = json.loads((place / "record.json").read_text())["config"]
     assert [{"use": "none"}] == config["recipe"]["augmentation"]
     assert "distilled.safetensors" == config["distilled"]["path"]
@@ -101,6 +101,7 @@ def test_the_command_of_a_row_makes_the_same_record(folder: Path, tmp_path: Path
         ),
         (("--variant", "augmentation-x"), "give both"),
         (("--set", "recipe.augmentation=none"), "give both"),
+        ((*NONE, "--track", "fixed"), "a variant is of the method's own recipe"),
     ],
 )
 def test_what_is_no_variant_is_one_line_and_trains_nothing(folder: Path, capsys, options, line: str):

@@ -85,7 +85,8 @@ def _cells(row: Row, name: str) -> tuple[str, ...]:
     about, words = row.entry.submission, SCORES["lrs"]
     given = "*" if row.entry.measured.full_given else ""
     spread = "" if row.ci95 is None else f" ± {words.number(row.ci95)}"
-    claimed = f"{100 * about.claimed[0].accuracy:.2f}" if about.claimed else "-"
+    claim = _claim(row.entry)
+    claimed = "-" if claim is None else f"{100 * claim:.2f}"
     per_kib = row.accuracy_per_byte
     return (
         f"{row.rank}{'=' if row.tied else ''}",
@@ -118,6 +119,12 @@ def _with_folder(name: str, entry: Entry) -> str:
     # Both ends: folders of one method differ in a number or a word at either.
     kept = place if len(place) <= _PLACE else f"{place[: _PLACE // 2]}…{place[1 - _PLACE // 2 :]}"
     return f"{_short(name, _METHOD - len(kept) - 3)} ({kept})"
+
+
+def _claim(entry: Entry) -> float | None:
+    """Return the first accuracy that is claimed: of the method, and not of what a variant of it reaches."""
+    claimed = entry.submission.claimed
+    return claimed[0].accuracy if claimed and entry.variant is None else None
 
 
 def _name(entry: Entry, key: Key) -> str:
@@ -254,7 +261,7 @@ def _about(entry: Entry) -> dict[str, Any]:
         "slug": about.slug,
         "method": about.method,
         "variant": entry.variant.name if entry.variant else None,
-        "claimed": about.claimed[0].accuracy if about.claimed else None,
+        "claimed": _claim(entry),
         "full_given": entry.measured.full_given,
         "controls": list(entry.controls),
         "labels": entry.labels,

@@ -65,7 +65,9 @@ def _shown(folder: Path, findings: list[Finding]) -> str:
         if mine:
             lines += [title, *(f"  {finding.check}: {finding.text}" for finding in mine)]
     count = sum(finding.level == "error" for finding in findings)
-    verdict = "can be submitted" if not count else f"refused: {count} error{'s' * (count != 1)}"
+    done = any(folder.glob("results/*/method/record.json"))
+    fine = "can be submitted" if done else "no error so far; 'ddrank submission evaluate' measures it"
+    verdict = fine if not count else f"refused: {count} error{'s' * (count != 1)}"
     return "\n".join(clean_line(line) for line in [*lines, f"{folder}: {verdict}"])
 
 

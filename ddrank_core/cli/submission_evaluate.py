@@ -73,6 +73,8 @@ def command(
         raise click.UsageError(
             "--variant says what the variant is called, and --set what it changes: give both."
         )
+    if variant is not None and track == "fixed":
+        raise click.UsageError("--track fixed: a variant is of the method's own recipe; leave --track out.")
     from ddrank_core.cli.problems import warn
     from ddrank_core.leaderboard.submission import load
     from ddrank_core.leaderboard.types import TRACKS

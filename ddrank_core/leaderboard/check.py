@@ -38,7 +38,7 @@ from ddrank_core.leaderboard.set_check import (
     check_images,
     check_labels,
 )
-from ddrank_core.leaderboard.submission import ABOUT, check_contained, load
+from ddrank_core.leaderboard.submission import ABOUT, load
 from ddrank_core.leaderboard.track import config_of
 from ddrank_core.leaderboard.types import Finding, Submission
 from ddrank_core.registry import Registry
@@ -115,9 +115,7 @@ def read_recipe(submission: Submission, registry: Registry) -> RunConfig:
     Raises:
         DDRankError: one line that names the file and the field.
     """
-    config = config_of(submission, "own", registry)
-    check_contained(config, submission)
-    return config
+    return config_of(submission, "own", registry)
 
 
 def real_data(config: RunConfig, submission: Submission) -> RealData:

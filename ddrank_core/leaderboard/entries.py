@@ -153,6 +153,7 @@ def _entries(submission: Submission, structurer: Structurer) -> list[Entry]:
         DDRankError: one line, for the first thing that is wrong.
     """
     results = submission.folder / "results"
+    _check_set(submission)
     findings = _findings(submission)
     found: list[Entry] = []
     for track in TRACKS:
@@ -171,6 +172,14 @@ def _entries(submission: Submission, structurer: Structurer) -> list[Entry]:
             command = _command(submission, "--variant", f"{variant.axis}-{variant.name}", *sets)
             found.append(_entry(submission, track, run, {}, findings, command, variant))
     return found
+
+
+def _check_set(submission: Submission) -> None:
+    """Check that the distilled set in the folder is the one that was declared and measured."""
+    path, declared = submission.distilled.path, submission.distilled
+    # A set of another size is another set, and its digest may take as long as it likes.
+    if path is not None and (path.stat().st_size != declared.bytes or digest_of(path) != declared.sha256):
+        raise DataError(f"{path}: is not the set that submission.yaml declares, which was measured")
 
 
 def _runs(folder: Path, submission: Submission, structurer: Structurer) -> dict[str, _Run]:
@@ -289,11 +298,11 @@ def _digests(submission: Submission) -> Iterator[tuple[str, str]]:
         folder / "submission.yaml",
         submission.recipe,
         *sorted(folder.glob("results/*/*/record.json")),
-        *([distilled.path] if distilled.path else []),
     ):
-        # A set of another size is another set, and its digest may take as long as it likes.
-        same_size = path != distilled.path or path.stat().st_size == distilled.bytes
-        yield path.relative_to(folder).as_posix(), digest_of(path) if same_size else "another size"
+        yield path.relative_to(folder).as_posix(), digest_of(path)
+    if distilled.path is not None:
+        # As declared: that is checked.
+        yield distilled.path.relative_to(folder).as_posix(), distilled.sha256
 
 
 def _finding(item: Any, where: str) -> Finding:

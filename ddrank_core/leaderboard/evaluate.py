@@ -11,12 +11,12 @@ import attrs
 
 from ddrank_core.config import DistilledRef, RunConfig
 from ddrank_core.data import distilled as distilled_file
-from ddrank_core.engine.plan import make_plan, replays_views
 from ddrank_core.engine.prepare import prepare
 from ddrank_core.engine.prepared import Prepared
 from ddrank_core.engine.teachers import ReadyTeacher
 from ddrank_core.errors import DataError
 from ddrank_core.leaderboard.controls import CONTROLS, make_control
+from ddrank_core.leaderboard.planned import planned, takes_controls
 from ddrank_core.leaderboard.track import config_of
 from ddrank_core.leaderboard.types import Submission, Track, Variant
 from ddrank_core.leaderboard.variants import check_changes, contestant_of
@@ -24,7 +24,6 @@ from ddrank_core.registry import Registry
 from ddrank_core.report.folder import RECORD, as_json, says_the_same, staging, sync, worded
 from ddrank_core.report.record import RunReport, build_record
 from ddrank_core.store import cache_folder
-from ddrank_core.structure import Structurer
 
 if TYPE_CHECKING:
     import torch
@@ -96,9 +95,8 @@ class Evaluation:
         return (METHOD, *(CONTROLS if self.has_controls(track) else ()))
 
     def has_controls(self, track: Track) -> bool:
-        """Return whether controls can be trained as the method is: stored views are of its images alone."""
-        trained = self._methods[track].plan.trained
-        return not any(replays_views(arm.training) for arm in trained)
+        """Return whether controls can be trained as the method is."""
+        return takes_controls(self._methods[track].plan)
 
     def prepare(self, contestant: Contestant) -> Prepared:
         """Return a run that is ready to be executed; a control is made here, unless it is in the cache.
@@ -148,12 +146,10 @@ class Evaluation:
         """Return the run without the rate that the distilled set brings: a fixed recipe has its own."""
         if prepared.distilled.learning_rate is None:
             return prepared
-        structurer = Structurer(self._registry, Path())
-        hard, cross_entropy = structurer.chosen("label-mapping", "hard"), structurer.chosen("loss", "ce")
         return attrs.evolve(
             prepared,
             distilled=attrs.evolve(prepared.distilled, learning_rate=None),
-            plan=make_plan(prepared.config, None, hard, cross_entropy),
+            plan=planned(prepared.config, None, self._registry).plan,
         )
 
 

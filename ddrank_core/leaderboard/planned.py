@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from ddrank_core.config import RunConfig, run_from
-from ddrank_core.engine.plan import Plan, make_plan
+from ddrank_core.engine.plan import Plan, make_plan, replays_views
 from ddrank_core.errors import ConfigError
 from ddrank_core.leaderboard.measured import take
 from ddrank_core.leaderboard.submission import check_contained, inside, leaves
@@ -33,6 +33,11 @@ def planned(config: RunConfig, own_rate: float | None, registry: Registry) -> Pl
     structurer = Structurer(registry, Path())
     hard, cross_entropy = structurer.chosen("label-mapping", "hard"), structurer.chosen("loss", "ce")
     return Planned(config=config, plan=make_plan(config, own_rate, hard, cross_entropy))
+
+
+def takes_controls(plan: Plan) -> bool:
+    """Return whether controls can be trained by a plan: stored views are of the method's images alone."""
+    return not any(replays_views(arm.training) for arm in plan.trained)
 
 
 def variant_config(

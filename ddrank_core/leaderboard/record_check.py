@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,23 +16,24 @@ from ddrank_core.errors import DataError, DDRankError
 from ddrank_core.leaderboard.agreement import Evaluated, check_agreement
 from ddrank_core.leaderboard.control_check import Beside, check_controls
 from ddrank_core.leaderboard.controls import CONTROLS
-from ddrank_core.leaderboard.evaluate import local
+from ddrank_core.leaderboard.evaluate import METHOD, local
 from ddrank_core.leaderboard.findings import Findings, listed
 from ddrank_core.leaderboard.measured import read_json, take, typed
-from ddrank_core.leaderboard.planned import Planned, planned, variant_config
+from ddrank_core.leaderboard.planned import Planned, planned, takes_controls, variant_config
 from ddrank_core.leaderboard.recomputed import check_scores
-from ddrank_core.leaderboard.said import check_said, check_set_said, check_teachers, check_views
+from ddrank_core.leaderboard.said import check_equal, check_said, check_set_said, check_teachers, check_views
 from ddrank_core.leaderboard.set_check import Loaded
 from ddrank_core.leaderboard.submission import leaves
-from ddrank_core.leaderboard.track import config_of
+from ddrank_core.leaderboard.track import config_of, fixed_datasets
 from ddrank_core.leaderboard.types import TRACKS, Axis, Submission, Track
 from ddrank_core.leaderboard.variants import check_distinct, check_variant, variant_of
 from ddrank_core.registry import ALL_KINDS, Registry
+from ddrank_core.report.folder import RECORD
 from ddrank_core.report.record import components_of, strict_json
 from ddrank_core.sources import source_digest
 from ddrank_core.types import RealData
 
-METHOD, RECORD, RESULTS = "method", "record.json", "results"
+RESULTS = "results"
 CHECK = "record"
 _PATH = "\0"
 """Marks what is a path in a config: where it lies differs from machine to machine."""
@@ -81,6 +82,8 @@ def check_records(
     for track in TRACKS:
         mine = [place for place in places if place.track == track]
         if not mine:
+            if places and (track == "own" or submission.dataset in fixed_datasets()):
+                _note_missing(submission, track, (METHOD,), findings)
             continue
         with findings.refusing(CHECK):
             config = config_of(submission, track, registry)
@@ -94,6 +97,15 @@ def check_records(
                 loaded=loaded,
             )
             _check_track(mine, checking, findings)
+
+
+def _note_missing(submission: Submission, track: Track, names: Iterable[str], findings: Findings) -> None:
+    folder = submission.folder / RESULTS / track
+    findings.note(
+        "warning",
+        CHECK,
+        f"{folder}: no record of {', '.join(names)}; 'ddrank submission evaluate --track {track}' makes it",
+    )
 
 
 def _places(submission: Submission, findings: Findings) -> Iterator[_Place]:
@@ -125,7 +137,11 @@ def _check_track(places: list[_Place], checking: _Checking, findings: Findings) 
         if place.contestant in records:
             with findings.refusing(CHECK):
                 evaluated.append(_checked(place, records, checking, findings))
-    folder = places[0].path.parents[1]
+    track, folder = places[0].track, places[0].path.parents[1]
+    there = {place.contestant for place in places}
+    expected = (METHOD, *(CONTROLS if takes_controls(checking.planned.plan) else ()))
+    if missing := [name for name in expected if name not in there]:
+        _note_missing(checking.submission, track, missing, findings)
     with findings.refusing(CHECK):
         check_distinct(records, str(folder))
     check_agreement(evaluated, CHECK, findings)
@@ -234,23 +250,15 @@ def _check_data(
 ) -> None:
     where = str(place.path)
     if place.contestant not in CONTROLS:
-        _check_equal(record, "data.distilled.sha256", submission.distilled.sha256, where)
+        check_equal(record, "data.distilled.sha256", submission.distilled.sha256, where)
     if real is None:
         return
-    _check_equal(record, "data.dataset.train_sha256", real_digest(real, "train"), where)
-    _check_equal(record, "data.dataset.test_sha256", real_digest(real, "test"), where)
-    _check_equal(record, "data.dataset.test_images", len(real.test_labels), where)
-    _check_equal(record, "data.dataset.classes", list(real.class_names), where)
-    _check_equal(record, "data.dataset.image_shape", list(real.image_shape), where)
-    _check_equal(record, "data.distilled.images", submission.ipc * real.num_classes, where)
-
-
-def _check_equal(record: Mapping[str, Any], field: str, expected: Any, where: str) -> None:
-    found = take(record, field, type(expected), where)
-    if found != expected:
-        raise DataError(
-            f"{where}: {field}: {str(found)[:64]}, but it is {str(expected)[:64]} here; evaluate it again"
-        )
+    check_equal(record, "data.dataset.train_sha256", real_digest(real, "train"), where)
+    check_equal(record, "data.dataset.test_sha256", real_digest(real, "test"), where)
+    check_equal(record, "data.dataset.test_images", len(real.test_labels), where)
+    check_equal(record, "data.dataset.classes", list(real.class_names), where)
+    check_equal(record, "data.dataset.image_shape", list(real.image_shape), where)
+    check_equal(record, "data.distilled.images", submission.ipc * real.num_classes, where)
 
 
 # -- plugins -----------------------------------------------------------------------------------

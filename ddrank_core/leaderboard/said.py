@@ -28,12 +28,12 @@ def check_said(record: Mapping[str, Any], planned: Planned, where: str) -> None:
         DataError: one line that names the file and the field.
     """
     config, plan = planned.config, planned.plan
-    _check_equal(record, "protocol.name", config.protocol.use, where)
-    _check_equal(record, "protocol.version", config.protocol.component.version, where)
-    _check_equal(record, "protocol.learning_rates", list(plan.candidates), where)
+    check_equal(record, "protocol.name", config.protocol.use, where)
+    check_equal(record, "protocol.version", config.protocol.component.version, where)
+    check_equal(record, "protocol.learning_rates", list(plan.candidates), where)
     on_test = bool(config.protocol.component.test_epochs(1))
-    _check_equal(record, "protocol.selected_on_test_set", on_test, where)
-    _check_equal(record, "precision", config.precision, where)
+    check_equal(record, "protocol.selected_on_test_set", on_test, where)
+    check_equal(record, "precision", config.precision, where)
     device = take(record, "device", str, where)
     if not device.strip() or len(device) > MAX_DEVICE or not device.isprintable():
         raise DataError(f"{where}: device: must be one line of 1 to {MAX_DEVICE} characters")
@@ -67,7 +67,7 @@ def check_set_said(
     if not is_control:
         expected["space"] = distilled.space.kind
     for field, value in expected.items():
-        _check_equal(record, f"data.distilled.{field}", value, where)
+        check_equal(record, f"data.distilled.{field}", value, where)
 
 
 def check_views(config: RunConfig, distilled: DistilledSet) -> None:
@@ -112,11 +112,16 @@ def _weights(teacher: Teacher, distilled: DistilledSet, where: str) -> str:
     return weights_digest(network)
 
 
-def _check_equal(record: Mapping[str, Any], field: str, expected: Any, where: str) -> None:
+def check_equal(record: Mapping[str, Any], field: str, expected: Any, where: str) -> None:
+    """Check that a record says at a dotted field what is known here.
+
+    Raises:
+        DataError: one line that names the file and the field.
+    """
     *outer, name = field.split(".")
     values = take(record, ".".join(outer), dict, where) if outer else record
     found = values.get(name, "nothing")
     if found != expected or isinstance(found, bool) != isinstance(expected, bool):
         raise DataError(
-            f"{where}: {field}: {str(found)[:64]}, but it is {str(expected)[:64]}; evaluate it again"
+            f"{where}: {field}: {str(found)[:64]}, but it is {str(expected)[:64]} here; evaluate it again"
         )

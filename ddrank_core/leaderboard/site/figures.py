@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from functools import cache
 
-from ddrank_core.engine.score import mean_and_std
+from ddrank_core.engine.score import ci95, mean_and_std
 from ddrank_core.leaderboard.rank import accuracies
 from ddrank_core.leaderboard.site.markup import text
 from ddrank_core.leaderboard.types import Measured
@@ -24,21 +22,13 @@ def summary(values: Sequence[float | None]) -> tuple[float | None, float | None,
         # A published accuracy, the same in every repeat: nothing is known of its error.
         return finite[0], None, len(finite)
     mean, std = mean_and_std(finite)
-    return mean, None if std is None else _quantile(len(finite)) * std / math.sqrt(len(finite)), len(finite)
+    return mean, ci95(std, len(finite)), len(finite)
 
 
 def recipe_accuracy(measured: Measured) -> tuple[float | None, float | None]:
     """Return mean and 95 % half-width under the recipe; none, as of scores, where a repeat has none."""
     values = accuracies(measured)
     return summary(() if None in values else values)[:2]
-
-
-@cache
-def _quantile(repeats: int) -> float:
-    """Return the t quantile of a 95 % interval; scipy takes long to say it again for every arm of a site."""
-    from scipy.stats import t
-
-    return float(t.ppf(0.975, repeats - 1))
 
 
 def percent(mean: float | None, half: float | None = None) -> str:

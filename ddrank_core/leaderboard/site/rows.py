@@ -108,6 +108,6 @@ def _new(arms: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _quantiles(repeats: int) -> list[float | None]:
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
-    return [None, None, *(float(t.ppf(0.975, n - 1)) for n in range(2, repeats + 1))]
+    return [None, None, *(float(stdtrit(n - 1, 0.975)) for n in range(2, repeats + 1))]
